@@ -1,0 +1,76 @@
+# The front door: `make` alone lists the targets. It needs GNU make 3.81 or newer and Python 3.11 to 3.14 with venv; the rest it makes itself.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.PHONY: help up test check format docs lock clean
+
+# Given on the command line only (make up ARGS="--port 8001"): a variable of that name in the environment is somebody else's.
+ARGS =
+
+# The newest Python that fits and can make virtual environments, else the newest that fits, so that the message can name what it lacks.
+version_fits = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for needs in 'import ensurepip, venv' 'pass'; do \
+	for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+		"$$python" -c "$$needs; $(version_fits)" 2>/dev/null && echo "$$python" && exit; \
+	done; done)
+
+make_venv = python="$(PYTHON)"; \
+	"$$python" -c '$(version_fits)' 2>/dev/null || { \
+		echo "error: Stockroom needs Python 3.11 to 3.14; $${python:-what the PATH offers} is none of them"; \
+		echo "  install one, or name it:  make PYTHON=/path/to/python3.13"; exit 1; } >&2; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "error: $$python cannot make a virtual environment: its venv module is missing"; \
+		"$$python" -c 'import sys; print("  on Debian and Ubuntu:  apt install python%d.%d-venv" % sys.version_info[:2])'; exit 1; } >&2; \
+	rm -rf .venv && mkdir .venv && touch .venv/unfinished && "$$python" -m venv .venv
+
+# Wheels only: building a package would run code that no hash covers.
+pip = .venv/bin/python -m pip --disable-pip-version-check install --quiet --only-binary :all:
+
+# The locks are written by this version, so that two people get the same bytes.
+UV_VERSION = 0.13.9
+compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make lock" $(ARGS)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+up: .venv/installed ## start Stockroom on an embedded PostgreSQL; ARGS="--port 8001" and the like go to `stockroom up`
+	@.venv/bin/stockroom up $(ARGS)
+
+test: .venv/installed ## run the tests; ARGS="tests/api -k reserve" and the like go to pytest
+	.venv/bin/python -m pytest $(ARGS)
+
+check: .venv/installed ## check format, lint, types and who imports whom
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv/installed ## format the code and mend what the linter can
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+docs: .venv/installed ## write docs/settings.md anew from app/core/config.py
+	@.venv/bin/python -c 'import pathlib, app.core.config as config; pathlib.Path("docs/settings.md").write_text(config.settings_page(), encoding="utf-8")'
+
+# Running is a subset of developing by construction: what an image installs is what was tested.
+lock: .venv/installed ## write requirements/ anew from pyproject.toml; ARGS=--upgrade takes newer versions
+	@$(pip) uv==$(UV_VERSION)
+	$(compile) --extra embedded --group dev --output-file requirements/dev.txt pyproject.toml
+	$(compile) --no-annotate --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
+
+clean: ## remove .venv and the tools' caches, never the data in .stockroom
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A finished .venv whose Python fits is kept; an interrupted one starts over.
+.venv/locked: requirements/dev.txt
+	@test ! -e .venv/unfinished && .venv/bin/python -c 'import pip; $(version_fits)' 2>/dev/null || { $(make_venv); }
+	@echo 'Installing the locked dependencies into .venv: about half a minute, once ...'
+	@touch .venv/unfinished
+	@$(pip) --require-hashes --requirement requirements/dev.txt
+	@mv .venv/unfinished $@
+
+.venv/installed: .venv/locked pyproject.toml app/__init__.py
+	@$(pip) --no-index --no-deps --no-build-isolation --editable .
+	@touch $@

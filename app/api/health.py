@@ -1,0 +1,90 @@
+"""Probes and metrics. Liveness is about this process alone; readiness asks the database, on a connection of its own."""
+
+import asyncio
+import time
+from typing import Any
+
+import orjson
+import psycopg
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from prometheus_fastapi_instrumentator import Instrumentator
+from starlette.responses import PlainTextResponse, Response
+
+from app.core import migrations
+from app.core.draining import is_draining
+from app.core.process import Process
+
+router = APIRouter(tags=["operations"])
+_log = structlog.get_logger()
+_REUSE_SECONDS = 0.5
+_ANSWER_SECONDS = 2.0
+_UNANSWERED = {"database": "the database refuses us or did not answer within 2 seconds; the log says why", "schema": "unknown"}
+
+
+class Readiness:
+    """Whether this process can serve; asked once at a time, and remembered for a moment, so that probes cannot pile up."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._answer: asyncio.Task[dict[str, str]] | None = None
+        self._asked_at = float("-inf")
+
+    async def checks(self) -> dict[str, str]:
+        """Each check by its name: `ok`, or what is wrong. Takes 2 seconds at most."""
+        if self._answer is None or (self._answer.done() and time.monotonic() - self._asked_at > _REUSE_SECONDS):
+            self._answer, self._asked_at = asyncio.create_task(self._ask_database()), time.monotonic()
+        # Waited for, not cancelled: ending a query on a connection that has fallen silent takes psycopg ten seconds more.
+        await asyncio.wait({self._answer}, timeout=_ANSWER_SECONDS)
+        checks = self._answer.result() if self._answer.done() else _UNANSWERED
+        return {**checks, "draining": "draining: this process is about to stop" if is_draining() else "ok"}
+
+    async def _ask_database(self) -> dict[str, str]:
+        try:
+            rows = await self._process.direct.fetch_all("SELECT version_num FROM alembic_version")
+        except psycopg.errors.UndefinedTable:
+            rows = []
+        except (psycopg.Error, TimeoutError, OSError) as error:
+            _log.warning("database_unready", reason=str(error).partition("\n")[0] or type(error).__name__)
+            return _UNANSWERED
+        return {"database": "ok", "schema": _schema_check(rows[0][0] if rows else None)}
+
+
+@router.get("/livez", operation_id="get_liveness", summary="Is the process alive?")
+async def get_liveness() -> dict[str, str]:
+    """200 as long as this process answers. Looks at nothing else: a lost database must not restart pods."""
+    return {"status": "ok"}
+
+
+@router.get(
+    "/healthz",
+    operation_id="get_readiness",
+    summary="Can this process serve?",
+    responses={
+        503: {
+            "description": "Not ready; `checks` says why",
+            "content": {"application/json": {"example": {"status": "not ready", "checks": {"database": "…"}}}},
+        }
+    },
+)
+async def get_readiness(request: Request) -> Response:
+    """200 when the database answers within 2 seconds, its schema is at head or newer, and the process is not draining; else 503."""
+    checks: dict[str, str] = await request.app.state.readiness.checks()
+    ready = all(result == "ok" for result in checks.values())
+    body: dict[str, Any] = {"status": "ok" if ready else "not ready", "checks": checks}
+    return Response(orjson.dumps(body), 200 if ready else 503, media_type="application/json")
+
+
+def install_metrics(app: FastAPI) -> None:
+    """Serve `/metrics`, summed over all workers when `PROMETHEUS_MULTIPROC_DIR` is set."""
+    Instrumentator().expose(
+        app, tags=["operations"], operation_id="get_metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse
+    )
+
+
+def _schema_check(revision: str | None) -> str:
+    if revision is None:
+        return "the schema was never made: run `stockroom migrate`"
+    if not migrations.is_current(revision):
+        return f"the schema is at {revision}, older than {migrations.head()}: run `stockroom migrate`"
+    return "ok"

@@ -1,0 +1,59 @@
+"""`Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a retried request has one effect, and every try gets the same answer."""
+
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from typing import Annotated
+
+from fastapi import Depends, Header
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.core.db import WriteSession
+from app.core.security import Principal
+from app.services import idempotency
+
+_KEPT_HEADERS = frozenset({"content-type", "etag", "location"})
+_DESCRIPTION = (
+    "Your own name for this request, such as a UUID: 1 to 255 visible ASCII characters. Repeat a request with the same key and body, and you get the first "
+    "answer again instead of a second effect. Keys are yours alone and are kept for 24 hours (`APP_IDEMPOTENCY_LIFETIME_HOURS`)."
+)
+_Required = Annotated[str, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$", description=_DESCRIPTION)]
+_Optional = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$", description=_DESCRIPTION)]
+
+
+class Once:
+    """Runs a request's effect once for its key; without a key, each time."""
+
+    def __init__(self, key: str | None, request: Request, body: bytes) -> None:
+        self._key = key
+        self._route = f"{request.method} {request.url.path}"
+        self._body = body
+
+    async def __call__(self, session: WriteSession, principal: Principal, effect: Callable[[], Awaitable[Response]]) -> Response:
+        """The effect's response, or the one that was answered before.
+
+        Raises:
+            IdempotencyInProgress: the same request is running.
+            IdempotencyKeyReused: the key was used with another body.
+        """
+        if self._key is None:
+            return await effect()
+        request = idempotency.Request(principal.user_id, self._route, self._key, sha256(self._body).digest())
+        if (kept := await idempotency.claim(session, request)) is not None:
+            return Response(kept.body, kept.status, kept.headers)
+        response = await effect()
+        headers = {name: value for name, value in response.headers.items() if name in _KEPT_HEADERS}
+        await idempotency.keep(session, request, idempotency.Answer(response.status_code, headers, bytes(response.body)))
+        return response
+
+
+async def _required(request: Request, key: _Required) -> Once:
+    return Once(key, request, await request.body())
+
+
+async def _optional(request: Request, key: _Optional = None) -> Once:
+    return Once(key, request, await request.body())
+
+
+RequiredOnce = Annotated[Once, Depends(_required)]
+OptionalOnce = Annotated[Once, Depends(_optional)]

@@ -1,0 +1,26 @@
+"""The `stockroom` command. Each module holds the commands of one concern and imports what they run when they run it, so that `--help` is quick."""
+
+import typer
+
+from app.cli import imports, schema, serving, stock, users
+
+app = typer.Typer(
+    name="stockroom",
+    help="What do we sell, at what price, and how many are left?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+serving.add_to(app)
+schema.add_to(app)
+imports.add_to(app)
+app.add_typer(stock.stock, name="stock")
+app.add_typer(users.users, name="user")
+
+
+def main() -> None:
+    """Run the command; an error that a person can mend is one or two lines, never a traceback."""
+    from app.cli.failures import expected_failures
+
+    with expected_failures():
+        app()

@@ -1,0 +1,241 @@
+"""`stockroom up`: everything on one machine, started in order, watched, and stopped without a trace."""
+
+import asyncio
+import fcntl
+import http.client
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from joserfc.jwk import ECKey
+from pydantic import SecretStr
+from rich.console import Console
+
+from app.core import migrations
+from app.core.config import Settings
+from app.core.db import Database, wait_for_database
+from app.core.embedded import EmbeddedPostgres
+from app.core.orphans import child_environment
+from app.core.security import Passwords
+from app.core.server import ServerError, refuse_a_taken_port
+from app.services import imports, users
+
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 30.0
+# On a laptop nobody has to be told to go elsewhere: Ctrl-C should be quick.
+_DRAIN_SECONDS = "0.5"
+
+
+class _Stop(BaseException):
+    """Ctrl-C or SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Login:
+    email: str
+    password: str | None
+    """None: shown at an earlier start."""
+
+
+def run(settings: Settings, *, demo: bool) -> None:
+    """Start everything, say where it is, and wait for Ctrl-C or SIGTERM.
+
+    Args:
+        settings: where to listen, where to keep data, and an outside database if there is one.
+        demo: whether an empty catalogue gets the demo shop.
+
+    Raises:
+        ServerError, EmbeddedError, SettingsError: it cannot start; everything started so far has been stopped again.
+    """
+    console = Console(highlight=False)
+    refuse_a_taken_port(settings.host, settings.port)
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _raise_stop)
+        try:
+            stack.enter_context(_only_one_in(settings.data_folder))
+            settings = _with_database(settings, stack, console)
+            settings = _with_signing_key(settings)
+            login = asyncio.run(_prepare(settings, demo=demo, console=console))
+            processes = [stack.enter_context(_child(name, settings)) for name in ("serve", "worker")]
+            _wait_until_ready(settings, processes)
+            _say_where(settings, login, console)
+            _watch(processes)
+        except _Stop:
+            console.print("\nstopping …")
+        finally:
+            # From here on everything is being stopped; another Ctrl-C must not leave half of it behind.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _only_one_in(folder: Path) -> Iterator[None]:
+    """Hold the data folder. The kernel gives the lock back however this process ends, so it is never stale."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (folder / "up.lock").open("a+")
+    except OSError as error:
+        raise ServerError(f"cannot use the data folder {folder}: {error.strerror}\n  choose another:  --data-folder FOLDER") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(
+                f"stockroom up is already running on {folder}\n  stop it, or use another folder:  --data-folder FOLDER --port PORT"
+            ) from None
+        yield
+
+
+def _with_database(settings: Settings, stack: ExitStack, console: Console) -> Settings:
+    if settings.database_url is not None:
+        console.print("database   the one given")
+        asyncio.run(wait_for_database(settings.require_database_url(), seconds=10))
+        return settings
+    server = EmbeddedPostgres(settings.data_folder)
+    stack.callback(server.stop)
+    server.start()
+    console.print(f"database   embedded PostgreSQL in {settings.data_folder}")
+    return settings.with_database(server.database_url)
+
+
+def _with_signing_key(settings: Settings) -> Settings:
+    if settings.signing_keys is not None:
+        return settings
+    file = settings.data_folder / "signing-key.pem"
+    if not file.exists():
+        # Written whole or not at all: a half-written key would keep every later start from working.
+        draft = file.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_bytes(ECKey.generate_key("P-256").as_pem(private=True))
+        draft.rename(file)
+    return settings.model_copy(update={"signing_keys": SecretStr(file.read_text())})
+
+
+async def _prepare(settings: Settings, *, demo: bool, console: Console) -> _Login:
+    url = settings.require_database_url()
+    await asyncio.to_thread(migrations.upgrade, url)
+    console.print(f"schema     at {migrations.head()}")
+    database = Database(url, settings, pool_size=2)
+    try:
+        login = await _first_administrator(settings, database)
+        if demo:
+            await _demo_catalogue(database, console)
+    finally:
+        await database.close()
+    return login
+
+
+async def _first_administrator(settings: Settings, database: Database) -> _Login:
+    password = settings.admin_password.get_secret_value() if settings.admin_password else secrets.token_urlsafe(15)
+    passwords = Passwords(concurrency=1)
+    try:
+        hashed = await passwords.hash(password)
+    finally:
+        passwords.close()
+    async with database.write() as session:
+        made = await users.ensure_admin(session, settings.admin_email, hashed)
+    return _Login(settings.admin_email, password if made and settings.admin_password is None else None)
+
+
+async def _demo_catalogue(database: Database, console: Console) -> None:
+    rows = await database.read().fetch_all("SELECT EXISTS (SELECT FROM product) OR EXISTS (SELECT FROM location)")
+    if rows[0][0]:
+        return
+    with console.status("catalogue  making the demo shop …"):
+        summary = await imports.load_demo(database)
+    console.print(
+        f"catalogue  {summary.products.created} products, {summary.variants.created} variants, {summary.locations.created} locations"
+    )
+
+
+@contextmanager
+def _child(command: str, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    given = {
+        "APP_DATABASE_URL": settings.require_database_url(),
+        "APP_SIGNING_KEYS": settings.signing_keys.get_secret_value() if settings.signing_keys else "",
+        "APP_HOST": settings.host,
+        "APP_PORT": str(settings.port),
+        "APP_DATA_FOLDER": str(settings.data_folder),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", command],
+        env={"APP_DRAIN_SECONDS": _DRAIN_SECONDS, **os.environ, **given, **child_environment()},
+        stdin=subprocess.DEVNULL,
+        # A session of its own: Ctrl-C reaches only us, and we stop things in order.
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_ready(settings: Settings, processes: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not _answers(settings):
+        _refuse_the_dead(processes)
+        if time.monotonic() > deadline:
+            raise ServerError(f"the service was not ready within {_READY_SECONDS:.0f} s; its log is above")
+        time.sleep(0.05)
+
+
+def _answers(settings: Settings) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    connection = http.client.HTTPConnection(host, settings.port, timeout=3)
+    try:
+        connection.request("GET", "/healthz", headers={"Connection": "close"})
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _watch(processes: list[subprocess.Popen[bytes]]) -> NoReturn:
+    while True:
+        _refuse_the_dead(processes)
+        time.sleep(0.5)
+
+
+def _refuse_the_dead(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is not None:
+            raise ServerError(f"a process ended unexpectedly (exit code {process.returncode}); its log is above")
+
+
+def _say_where(settings: Settings, login: _Login, console: Console) -> None:
+    url = f"http://{'localhost' if settings.host in ('127.0.0.1', '0.0.0.0') else settings.host}:{settings.port}"  # noqa: S104
+    if login.password is not None:
+        credentials = f"{login.email}  password {login.password}  (shown this once)"
+    elif settings.admin_password is not None:
+        credentials = f"{login.email}  password from APP_ADMIN_PASSWORD"
+    else:
+        credentials = f"{login.email}  password as shown at the first start; forgotten: stockroom user reset-password {login.email}"
+    console.print(
+        f"\n[bold]Stockroom is up[/bold]\n  service  {url}\n  docs     {url}/docs\n  login    {credentials}\n  stop     Ctrl-C\n",
+        soft_wrap=True,
+    )
+
+
+def _raise_stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Stop

@@ -1,0 +1,306 @@
+"""Settings: read once at start from `APP_*` variables and `.env`, checked as a whole, and described where they are declared.
+
+`docs/settings.md` is made from this class (`make docs`), and a test holds it current.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.capacity.limits import cpu_limit_millicores
+
+_PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
+_DATABASE_URL_FORM = "must look like postgresql://user:password@host:5432/name; in user and password write @ as %40, / as %2F, % as %25"
+_MAKE_A_KEY = "make one with `openssl ecparam -name prime256v1 -genkey -noout`"
+
+
+def _split_commas(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. The text names every variable that is wrong, and the fix; values are never shown."""
+
+
+class Settings(BaseSettings):
+    """What can be set, each from the environment variable `APP_<NAME>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="APP_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    """`production` refuses what is only fit for a laptop: missing or weak keys, debug, `*` CORS with credentials."""
+
+    debug: bool = False
+    """Shows more in the log. Never allowed in production."""
+
+    database_url: SecretStr | None = None
+    """Where PostgreSQL (15 or later) is: `postgresql://user:password@host:5432/name`.
+    Unset, commands use the database that `stockroom up` runs in the data folder."""
+
+    data_folder: Path = Path(".stockroom")
+    """Where `stockroom up` keeps its embedded PostgreSQL, its keys and its state."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on. In a container: `0.0.0.0`."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    """The port to listen on."""
+
+    trusted_proxies: CommaSeparated = ("127.0.0.1",)
+    """Addresses or networks, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    Behind a load balancer set its network, or logins are throttled as if they all came from one address."""
+
+    cors_origins: CommaSeparated = ()
+    """Origins, separated by commas, whose pages may call the API from a browser. `*` for all, but never together with credentials."""
+
+    cors_credentials: bool = False
+    """Whether browsers may send cookies or HTTP authentication along. Tokens in `Authorization` do not need it."""
+
+    signing_keys: SecretStr | None = None
+    """One or more P-256 private keys in PEM. The first signs access tokens (ES256), all are accepted,
+    so a new key is put in front and the old one kept until its last token has expired. `stockroom up` makes one. Required in production."""
+
+    token_issuer: str = "stockroom"
+    """The `iss` of access tokens."""
+
+    token_audience: str = "stockroom"
+    """The `aud` of access tokens."""
+
+    token_lifetime_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3600
+    """How long an access token is valid. A disabled user's tokens stop working within 5 seconds whatever is set here."""
+
+    admin_email: str = "admin@example.com"
+    """The first administrator that `stockroom up` makes when there is no user yet."""
+
+    admin_password: SecretStr | None = None
+    """The first administrator's password, at least 12 characters. Unset, a random one is made and shown once."""
+
+    cpu_limit: str | None = None
+    """The CPU limit as Kubernetes writes it (`2`, `1500m`). Unset, it is read from the cgroup, then from the CPU affinity."""
+
+    replica_ceiling: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """The most API pods there can be: the autoscaler's maximum, or the replica count. Connection pools are sized for it."""
+
+    surge_pods: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """How many pods a roll-out may start above the ceiling (`maxSurge`, rounded up)."""
+
+    terminating_pods: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """How many pods may still be draining beside the counted ones, because Kubernetes does not count them. During a roll-out: up to the replica ceiling."""
+
+    job_worker_pods: Annotated[int, Field(ge=0, le=1000)] = 1
+    """The most `stockroom worker` processes there can be, roll-outs included."""
+
+    other_connections: Annotated[int, Field(ge=0, le=100_000)] = 5
+    """Connections to leave for everybody else: psql at 3 a.m., exporters, backups."""
+
+    pool_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 2.0
+    """How long a request waits for a database connection before it is refused with 503. Longer turns overload into a hang."""
+
+    statement_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 5.0
+    """How long one SQL statement of a request may run before PostgreSQL ends it."""
+
+    lock_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """How long one SQL statement of a request may wait for a lock."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    """The largest request body that is read."""
+
+    idempotency_lifetime_hours: Annotated[int, Field(ge=1, le=24 * 30)] = 24
+    """How long the answer to an Idempotency-Key is kept for replay."""
+
+    drain_seconds: Annotated[float, Field(ge=0, le=300)] = 5.0
+    """After SIGTERM: how long the service still answers, not ready and with `Connection: close`,
+    so that load balancers and clients move away before the listeners close."""
+
+    shutdown_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
+    """After draining: how long requests in flight may take to end."""
+
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`json` for machines, `console` for people; `auto` decides by whether the output is a terminal."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe level that is logged."""
+
+    @field_validator("debug")
+    @classmethod
+    def _no_debug_in_production(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("environment") == "production":
+            raise PydanticCustomError("debug", "must be off in production; unset it")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _a_postgresql_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            if info.data.get("environment") == "production":
+                raise PydanticCustomError("missing", "is required in production; set it to postgresql://user:password@host:5432/name")
+        elif not _is_database_url(value.get_secret_value()):
+            raise PydanticCustomError("url", "{form}", {"form": _DATABASE_URL_FORM})
+        return value
+
+    @field_validator("cors_credentials")
+    @classmethod
+    def _no_wildcard_with_credentials(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and "*" in info.data.get("cors_origins", ()):
+            raise PydanticCustomError(
+                "cors", "cannot be on while APP_CORS_ORIGINS is `*`, which would let every site act as your users; name the origins"
+            )
+        return value
+
+    @field_validator("signing_keys")
+    @classmethod
+    def _p256_keys(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            try:
+                parse_signing_keys(value.get_secret_value())
+            except ValueError as error:
+                raise PydanticCustomError("key", "{reason}", {"reason": str(error)}) from None
+        elif info.data.get("environment") == "production":
+            raise PydanticCustomError("missing", "is required in production; {make}", {"make": _MAKE_A_KEY})
+        return value
+
+    @field_validator("admin_password")
+    @classmethod
+    def _a_long_password(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 12:
+            raise PydanticCustomError("short", "must have at least 12 characters")
+        return value
+
+    @field_validator("cpu_limit")
+    @classmethod
+    def _a_quantity(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                cpu_limit_millicores(value)
+            except ValueError:
+                raise PydanticCustomError(
+                    "quantity", "must be cores as Kubernetes writes them, above zero: `2`, `0.5` or `1500m`"
+                ) from None
+        return value
+
+    def require_database_url(self) -> str:
+        """The database's URL.
+
+        Raises:
+            SettingsError: it is not set.
+        """
+        if self.database_url is None:
+            raise SettingsError(
+                "no database: run `stockroom up` in this folder, or set APP_DATABASE_URL to postgresql://user:password@host:5432/name"
+            )
+        return self.database_url.get_secret_value()
+
+    def with_database(self, url: str) -> Self:
+        """These settings with another database.
+
+        Raises:
+            SettingsError: the URL cannot be read.
+        """
+        if not _is_database_url(url):
+            raise SettingsError(f"the database's URL {_DATABASE_URL_FORM}")
+        return self.model_copy(update={"database_url": SecretStr(url)})
+
+
+def parse_signing_keys(pem: str) -> list[ECKey]:
+    """The private keys in a text of one or more PEM blocks, in order.
+
+    Raises:
+        ValueError: no key, or one that is not a P-256 key; says which, never shows it.
+    """
+    # A variable set through a one-line file or shell often carries the two characters `\n`.
+    blocks = [match.group(0) for match in _PEM_BLOCK.finditer(pem.replace("\\n", "\n"))]
+    if not blocks:
+        raise ValueError(f"holds no PEM private key; {_MAKE_A_KEY}")
+    return [_p256_key(number, block) for number, block in enumerate(blocks, start=1)]
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read at the first call.
+
+    Raises:
+        SettingsError: with every problem at once.
+    """
+    try:
+        return Settings()
+    except UnicodeDecodeError:
+        raise SettingsError("these settings cannot be used:\n  .env: is not a text in UTF-8; write it anew") from None
+    except ValidationError as error:
+        lines = [
+            f"  APP_{str(part['loc'][0]).upper()}: {_reason(part['msg'])}" for part in error.errors(include_url=False, include_input=False)
+        ]
+        raise SettingsError("\n".join(["these settings cannot be used:", *lines])) from None
+
+
+def settings_page() -> str:
+    """The reference of all settings as Markdown, as it stands in `docs/settings.md`."""
+    return "\n".join(_page_lines()) + "\n"
+
+
+def _is_database_url(text: str) -> bool:
+    # libpq reads it for us and SQLAlchemy for its engine. Their own words would repeat the password.
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        conninfo_to_dict(text)
+        return make_url(text).get_backend_name() in {"postgresql", "postgres"}
+    except (ProgrammingError, ValueError, ArgumentError):
+        return False
+
+
+def _p256_key(number: int, pem: str) -> ECKey:
+    try:
+        key = ECKey.import_key(pem)
+    except (JoseError, ValueError, TypeError):
+        raise ValueError(f"key {number} is not a readable EC private key; {_MAKE_A_KEY}") from None
+    if key.curve_name != "P-256" or not key.is_private:
+        raise ValueError(f"key {number} is not a P-256 private key, which ES256 needs; {_MAKE_A_KEY}")
+    return key
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")[:300]
+
+
+def _page_lines() -> Iterable[str]:
+    yield "# Settings"
+    yield ""
+    yield "Each is read from an environment variable or from `.env` in the working directory. All problems are reported at once at start."
+    yield "This page is made from `app/core/config.py` by `make docs`."
+    yield ""
+    yield "| variable | default | what it does |"
+    yield "|---|---|---|"
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        shown = (
+            ""
+            if default is None or default == ()
+            else ", ".join(default)
+            if isinstance(default, tuple)
+            else str(default).lower()
+            if isinstance(default, bool)
+            else str(default)
+        )
+        yield f"| `APP_{name.upper()}` | {f'`{shown}`' if shown else 'unset'} | {' '.join((field.description or '').split())} |"

@@ -1,0 +1,297 @@
+"""The database: one engine, one pool, two session types.
+
+The engine's default is AUTOCOMMIT: a read is one round trip, and prepared statements survive, because psycopg drops its cache at every ROLLBACK.
+`ReadSession` uses it as it is. `WriteSession` switches its connection to READ COMMITTED and is one transaction. A function's signature says which
+it needs, so a type checker catches a write on a read session.
+"""
+
+import asyncio
+import select
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import psycopg
+import sqlalchemy
+from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
+
+from app.core.config import Settings
+from app.core.problems import Conflict, DatabaseUnavailable, DeadlineExceeded, Overloaded, Problem, ValidationFailed
+
+Parameters = Mapping[str, object]
+_NONE: Parameters = {}
+_OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+
+class ReadSession:
+    """Reads, each statement on its own (AUTOCOMMIT). Holds a connection only while a statement runs, so there is nothing to close."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._connect = engine.sync_engine.pool.connect
+
+    async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
+        """The rows of a prepared statement, run on the driver's own connection from this session's pool.
+
+        This is the fast path for the hottest statements: SQLAlchemy's `execute` costs three times the driver's call. A connection that turns out
+        to be broken is thrown away and the statement is tried once more on another one, since nothing has been written.
+
+        Args:
+            query: SQL with psycopg's named placeholders, `%(name)s`. Always a constant text, so that it is prepared once.
+            parameters: values for the placeholders.
+        """
+        try:
+            return await self._fetch_all(query, parameters)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if isinstance(error, pg.QueryCanceled | pg.LockNotAvailable):
+                raise
+            return await self._fetch_all(query, parameters)
+
+    async def fetch_one(self, query: str, parameters: Parameters = _NONE) -> TupleRow | None:
+        """The first row of `fetch_all`, or None."""
+        rows = await self.fetch_all(query, parameters)
+        return rows[0] if rows else None
+
+    async def _fetch_all(self, query: str, parameters: Parameters) -> list[TupleRow]:
+        fairy = await greenlet_spawn(self._connect)
+        try:
+            return await _run(_driver(fairy), query, parameters)
+        finally:
+            await _give_back(fairy)
+
+
+class WriteSession(ReadSession):
+    """One transaction at READ COMMITTED. Whoever made it commits it or rolls it back.
+
+    A connection is taken, and the transaction begun, with the first statement.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine)
+        self._fairy: PoolProxiedConnection | None = None
+
+    async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
+        """As in `ReadSession`, but inside the transaction and never tried twice."""
+        return await _run(await self.driver_connection(), query, parameters)
+
+    async def driver_connection(self) -> psycopg.AsyncConnection[TupleRow]:
+        """The driver's connection that the transaction runs on."""
+        if self._fairy is None:
+            self._fairy = await greenlet_spawn(self._connect)
+            await _driver(self._fairy).execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        return _driver(self._fairy)
+
+    async def commit(self) -> None:
+        """Make the changes last and give the connection back.
+
+        Raises:
+            psycopg.errors.InFailedSqlTransaction: a statement had failed, and its error was passed over: PostgreSQL has rolled back.
+        """
+        if self._fairy is None:
+            return
+        cursor = await _driver(self._fairy).execute("COMMIT")
+        # PostgreSQL answers COMMIT with ROLLBACK, not with an error, when the transaction had failed.
+        if cursor.statusmessage != "COMMIT":
+            raise pg.InFailedSqlTransaction("the transaction had failed and was rolled back")
+        await self._give_back()
+
+    async def rollback(self) -> None:
+        """Undo the changes, if there are any, and give the connection back. Also when the task is being cancelled."""
+        if self._fairy is not None:
+            await asyncio.shield(self._roll_back())
+
+    async def _roll_back(self) -> None:
+        try:
+            if self._fairy is not None and _driver(self._fairy).pgconn.transaction_status in _OPEN:
+                await _driver(self._fairy).execute("ROLLBACK")
+        finally:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        fairy, self._fairy = self._fairy, None
+        if fairy is not None:
+            await _give_back(fairy)
+
+
+class Database:
+    """The engine and its pool, one of each per process.
+
+    Args:
+        url: `postgresql://…`, as psycopg takes it.
+        pool_size: connections this process may hold for requests; there is no overflow.
+    """
+
+    def __init__(self, url: str, settings: Settings, *, pool_size: int) -> None:
+        self.url = url
+        self.engine = create_async_engine(
+            make_url(url).set(drivername="postgresql+psycopg"),
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=settings.pool_timeout_seconds,
+            # LIFO keeps a small set of connections hot; the rest go idle and can be closed by the server unnoticed.
+            pool_use_lifo=True,
+            # Sessions give back only connections that are idle, outside of any transaction.
+            pool_reset_on_return=None,
+            connect_args={
+                "connect_timeout": 5,
+                "application_name": "stockroom",
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+                "options": " ".join(
+                    f"-c {name}={value}"
+                    for name, value in {
+                        "timezone": "UTC",
+                        "statement_timeout": round(settings.statement_timeout_seconds * 1000),
+                        "lock_timeout": round(settings.lock_timeout_seconds * 1000),
+                        "idle_in_transaction_session_timeout": round(settings.statement_timeout_seconds * 2000),
+                    }.items()
+                ),
+            },
+        )
+        event.listen(self.engine.sync_engine.pool, "checkout", _refuse_a_dead_connection)
+
+    def read(self) -> ReadSession:
+        """A session for reads."""
+        return ReadSession(self.engine)
+
+    def write_session(self) -> WriteSession:
+        """A transaction to commit or to roll back oneself."""
+        return WriteSession(self.engine)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[WriteSession]:
+        """A transaction: committed when the block ends, rolled back when it raises."""
+        session = self.write_session()
+        try:
+            yield session
+            await session.commit()
+        finally:
+            await session.rollback()
+
+    async def close(self) -> None:
+        """Close all idle connections."""
+        await self.engine.dispose()
+
+
+class DirectConnection:
+    """The one connection that a process holds outside its pool, so that readiness and revocations work when the pool is exhausted.
+
+    Used by one caller at a time, connected when needed, connected anew after a failure.
+    """
+
+    def __init__(self, url: str, *, timeout_seconds: float) -> None:
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+        self._connection: psycopg.AsyncConnection[TupleRow] | None = None
+        self._turn = asyncio.Lock()
+
+    async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
+        """The rows of a query.
+
+        Raises:
+            TimeoutError: connecting and answering took longer than `timeout_seconds`.
+            psycopg.Error: the database refused.
+        """
+        async with asyncio.timeout(self._timeout_seconds), self._turn:
+            if self._connection is None or self._connection.closed:
+                self._connection = await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, application_name="stockroom-direct", connect_timeout=max(2, round(self._timeout_seconds))
+                )
+            try:
+                return await _run(self._connection, query, parameters)
+            except (psycopg.OperationalError, asyncio.CancelledError):
+                await self._connection.close()
+                raise
+
+    async def close(self) -> None:
+        """Close it, if it is open."""
+        if self._connection is not None:
+            await self._connection.close()
+
+
+def problem_from(error: BaseException) -> Problem | None:
+    """What to tell a client about a database error, or None when it is a fault of ours.
+
+    Args:
+        error: anything that SQLAlchemy or psycopg raised.
+    """
+    if isinstance(error, DBAPIError):
+        error = error.orig or error
+    match error:
+        case sqlalchemy.exc.TimeoutError():
+            return Overloaded("All database connections of this process are in use.")
+        case pg.QueryCanceled():
+            return DeadlineExceeded("The database needed longer than it may for one statement.")
+        case pg.LockNotAvailable() | pg.DeadlockDetected() | pg.SerializationFailure():
+            return Overloaded("Other requests are changing the same things right now.")
+        case pg.UniqueViolation() | pg.ForeignKeyViolation():
+            # Services look first; this is the one who lost a race.
+            return Conflict("Another request changed the same thing at the same moment. Read it again.")
+        case psycopg.OperationalError() | psycopg.InterfaceError() | pg.ReadOnlySqlTransaction():
+            return DatabaseUnavailable()
+        case psycopg.DataError():
+            # The DTOs refuse what PostgreSQL cannot store; this is the net below them.
+            return ValidationFailed("A value is out of the range that can be stored.", errors=[])
+    return None
+
+
+def _driver(fairy: PoolProxiedConnection) -> psycopg.AsyncConnection[TupleRow]:
+    return cast("psycopg.AsyncConnection[TupleRow]", fairy.driver_connection)
+
+
+async def _give_back(fairy: PoolProxiedConnection) -> None:
+    if _driver(fairy).pgconn.transaction_status == TransactionStatus.IDLE:
+        fairy.close()
+    else:
+        await asyncio.shield(greenlet_spawn(fairy.invalidate))
+
+
+async def _run(connection: psycopg.AsyncConnection[TupleRow], query: str, parameters: Parameters) -> list[TupleRow]:
+    # The texts are constants of our services; psycopg's type wants a LiteralString, which a composed constant is not.
+    cursor = await connection.execute(cast("Any", query), parameters, prepare=True, binary=True)
+    return await cursor.fetchall() if cursor.description else []
+
+
+def _refuse_a_dead_connection(dbapi_connection: Any, _record: object, _proxy: object) -> None:
+    """Notice, without a round trip, that the server has closed a pooled connection: a socket at its end is readable.
+
+    Raising makes the pool replace it (SQLAlchemy, "Disconnect Handling"), so a restarted database costs no request.
+    """
+    connection = dbapi_connection.driver_connection
+    if connection.closed or _is_readable(connection.fileno()):
+        error = DisconnectionError("the server closed this connection while it was idle")
+        error.invalidate_pool = True
+        raise error
+
+
+def _is_readable(file_descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(file_descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def wait_for_database(url: str, *, seconds: float) -> None:
+    """Return as soon as the database answers.
+
+    Raises:
+        psycopg.OperationalError: it did not answer in time; the last reason.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=2):
+                return
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)

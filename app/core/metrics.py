@@ -1,0 +1,16 @@
+"""The metrics worth their cost. With several workers each process writes files in `PROMETHEUS_MULTIPROC_DIR`, and `/metrics` adds them up."""
+
+from prometheus_client import Counter, Histogram
+
+REQUEST_DURATION_SECONDS = Histogram(
+    "stockroom_http_request_duration_seconds",
+    "How long requests took, by route template; its count is the number of requests.",
+    ["method", "route", "status"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+
+UNHANDLED_ERRORS_TOTAL = Counter(
+    "stockroom_unhandled_errors_total", "Requests that ended in a fault of ours (500), by route template.", ["route"]
+)
+
+RESERVATIONS_EXPIRED_TOTAL = Counter("stockroom_reservations_expired_total", "Reservations whose time ran out, swept by a job worker.")

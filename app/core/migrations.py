@@ -1,0 +1,69 @@
+"""The schema's migrations: running them, and knowing how far a database has come.
+
+The scripts are in `migrations/versions`. Whoever migrates holds an advisory lock (PostgreSQL manual, "Advisory Locks"), so that any number of
+processes may try at once.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import make_url
+
+import app
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database's schema up to a revision; a no-op when it is there or further.
+
+    Args:
+        url: `postgresql://…` of a role that owns the schema.
+        revision: a revision's id, or `head`.
+    """
+    config = _config(url)
+    config.attributes["up"] = True
+    command.upgrade(config, revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the database's schema down to a revision, or to `base`: nothing."""
+    command.downgrade(_config(url), revision)
+
+
+@cache
+def head() -> str:
+    """The newest revision this code knows."""
+    return _scripts().get_current_head() or "base"
+
+
+@cache
+def known_revisions() -> frozenset[str]:
+    """All revisions this code knows."""
+    return frozenset(script.revision for script in _scripts().walk_revisions())
+
+
+def is_current(revision: str | None) -> bool:
+    """Whether this code can run on a schema of that revision: its own head, or one it does not know, which is a newer one.
+
+    Old pods must stay ready while a roll-out has already migrated.
+    """
+    return revision is not None and (revision == head() or revision not in known_revisions())
+
+
+def folder() -> Path:
+    """Where the scripts are: inside the installed package, or beside it in a checkout."""
+    package = Path(app.__file__).parent
+    return next(place for place in (package / "migrations", package.parent / "migrations") if place.is_dir())
+
+
+def _config(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(folder()).replace("%", "%%"))
+    config.attributes["url"] = make_url(url).set(drivername="postgresql+psycopg")
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(folder()))

@@ -1,0 +1,19 @@
+"""What a process holds for as long as it lives: made once at start, shared by all its requests, never changed."""
+
+from dataclasses import dataclass
+
+from app.core.config import Settings
+from app.core.db import Database, DirectConnection
+from app.core.security import AccessTokens, Passwords, Revocations
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The process's context."""
+
+    settings: Settings
+    database: Database
+    direct: DirectConnection
+    tokens: AccessTokens
+    passwords: Passwords
+    revocations: Revocations

@@ -1,0 +1,258 @@
+"""The HTTP server: gunicorn with uvicorn workers, sized by the capacity plan.
+
+`stockroom serve` runs it. Each worker has a socket of its own (`reuse_port`), because a shared one gives one worker most of the requests.
+"""
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+import psycopg
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+from app.capacity.limits import cpu_limit_millicores, memory_limit_bytes
+from app.capacity.model import Inputs, Plan, Refusal, plan
+from app.core.config import Settings, get_settings
+from app.core.draining import start_draining
+from app.core.logging import configure_logging
+
+CONNECTIONS_PER_JOB_WORKER = 6
+"""`stockroom worker`: three in procrastinate's pool, its LISTEN, and two in the pool of the tasks' own database."""
+
+_MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
+_LINGER_SECONDS = 0.3
+# From glibc's malloc.h.
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+# <linux/filter.h> and <asm-generic/socket.h>; Python does not name them.
+_BPF_RET = 0x06
+_SO_ATTACH_FILTER = 26
+
+
+class ServerError(Exception):
+    """The server cannot start; the text says why and what to do."""
+
+
+def plan_from_environment(settings: Settings) -> Plan:
+    """The sizes for this machine and the database it will use.
+
+    Reads the CPU and memory limits of this process and, when the database answers, its `max_connections` and reserved slots; otherwise PostgreSQL's
+    defaults are assumed until it does.
+
+    Raises:
+        ServerError: what is wanted does not fit; the text is the arithmetic.
+    """
+    server = _server_limits(settings.require_database_url())
+    outcome = plan(
+        Inputs(
+            cpu_limit_millicores=cpu_limit_millicores(settings.cpu_limit).value,
+            memory_limit_bytes=memory_limit_bytes().value,
+            replica_ceiling=settings.replica_ceiling,
+            surge_pods=settings.surge_pods,
+            terminating_pods=settings.terminating_pods,
+            job_replica_ceiling=settings.job_worker_pods,
+            job_surge_pods=0,
+            job_terminating_pods=0,
+            connections_per_job_worker=CONNECTIONS_PER_JOB_WORKER,
+            max_connections=server["max_connections"],
+            superuser_reserved_connections=server["superuser_reserved_connections"],
+            reserved_connections=server["reserved_connections"],
+            migration_connections=1,
+            other_client_connections=settings.other_connections,
+            direct_connections_per_worker=1,
+        )
+    )
+    if isinstance(outcome, Refusal):
+        raise ServerError(outcome.explain())
+    return outcome
+
+
+def refuse_a_taken_port(host: str, port: int) -> None:
+    """See that nobody listens there yet. With `reuse_port` a second server would share the port and take half of the requests.
+
+    Raises:
+        ServerError: the address is taken, or is not one of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServerError(f"cannot listen on {host} port {port}: {error.strerror}\n  choose another:  --port {port + 1}") from None
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until SIGTERM or SIGINT.
+
+    Raises:
+        ServerError: the port is taken, or the capacity does not fit.
+        SettingsError: there is no database to use.
+    """
+    refuse_a_taken_port(settings.host, settings.port)
+    sizes = plan_from_environment(settings)
+    # Before anything imports prometheus_client, which decides by it where to count. Never a folder of somebody else: ours is deleted at the end.
+    os.environ.pop(_MULTIPROC, None)
+    if sizes.workers_per_pod > 1:
+        os.environ[_MULTIPROC] = tempfile.mkdtemp(prefix="stockroom-metrics-", dir=_memory_folder())
+    _give_memory_back()
+    _Gunicorn(settings, sizes).run()
+
+
+class Worker(UvicornWorker):  # type: ignore[misc] # gunicorn has no types
+    """uvicorn's worker for gunicorn, with draining and a limit to how long requests in flight may take to end."""
+
+    CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012 - the base's own shape
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "server_header": False,
+    }
+
+    async def _serve(self) -> None:
+        settings: Settings = self.wsgi.state.settings
+        self.config.app = self.wsgi
+        self.config.timeout_graceful_shutdown = round(settings.shutdown_seconds)
+        server = DrainingServer(self.config, drain_seconds=settings.drain_seconds, arbiter_pid=self.ppid)
+        # gunicorn's way to say "at once" (SIGINT and SIGQUIT to the arbiter), which uvicorn knows as SIGINT.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGINT, None)
+        # Bare sockets: uvloop would close gunicorn's wrapped ones a second time, which gunicorn logs as an error.
+        await server.serve(sockets=[listener.sock for listener in self.sockets])
+        if not server.started:
+            raise SystemExit(3)
+
+
+class DrainingServer(Server):
+    """A uvicorn server that stops in two phases.
+
+    At SIGTERM it goes on answering, not ready and with `Connection: close`, so that load balancers and clients leave. After `drain_seconds` the listeners
+    close, and what is in flight ends. The end of its arbiter, even by SIGKILL, is a SIGTERM too: nobody would be left to stop it.
+    """
+
+    def __init__(self, config: Any, *, drain_seconds: float, arbiter_pid: int) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._arbiter_pid = arbiter_pid
+        self._drained_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM starts the draining; a second one, or any other signal, ends it at once."""
+        if sig == signal.SIGTERM and self._drained_at is None:
+            start_draining()
+            self._drained_at = time.monotonic() + self._drain_seconds
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop now; asked ten times a second."""
+        stop = await super().on_tick(counter)
+        if self._drained_at is None and os.getppid() != self._arbiter_pid:
+            self.handle_exit(signal.SIGTERM, None)
+        return stop or (self._drained_at is not None and time.monotonic() >= self._drained_at)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listeners, then the connections."""
+        for listener in sockets or []:
+            _refuse_newcomers(listener)
+        # Closing resets what the kernel has accepted and we have not, and uvicorn drops what it has not read from (uvicorn#3124): take both in first.
+        await asyncio.sleep(_LINGER_SECONDS)
+        await super().shutdown()
+
+
+class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    def __init__(self, settings: Settings, sizes: Plan) -> None:
+        self._settings = settings
+        self._sizes = sizes
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = self._settings
+        for name, value in {
+            "bind": f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}",
+            "workers": self._sizes.workers_per_pod,
+            "worker_class": f"{__name__}.Worker",
+            "worker_tmp_dir": _memory_folder(),
+            "reuse_port": True,
+            # Above the idle time of load balancers (60 s with most), so that they close first and no request meets a closed connection.
+            "keepalive": 75,
+            # uvicorn's limit < gunicorn's < the pod's grace period.
+            "graceful_timeout": round(settings.drain_seconds + settings.shutdown_seconds + 5),
+            "timeout": 30,
+            "forwarded_allow_ips": ",".join(settings.trusted_proxies),
+            "control_socket_disable": True,
+            "logger_class": _Logger,
+            "proc_name": "stockroom",
+            "child_exit": _forget_metrics,
+            "on_exit": _remove_metrics_folder,
+        }.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        # Not `app.main:app`, which reads the environment: these settings may name another port or database.
+        return import_module("app.main").create_app(self._settings)
+
+
+class _Logger(Logger):  # type: ignore[misc] # gunicorn has no types
+    """gunicorn's messages in the shape of all others."""
+
+    def setup(self, _cfg: object) -> None:
+        configure_logging(get_settings())
+
+
+def _refuse_newcomers(listener: socket.socket) -> None:
+    """Let the kernel ignore new connections, while those that it has accepted can still be fetched (socket(7), SO_ATTACH_FILTER: a filter that keeps nothing).
+
+    Who connects in this moment tries again a second later, and is refused or finds another process. Elsewhere than on Linux a few may be reset.
+    """
+    if sys.platform == "linux":
+        return_nothing = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RET, 0, 0, 0))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(return_nothing)))
+
+
+def _server_limits(url: str) -> dict[str, int]:
+    limits = {"max_connections": 100, "superuser_reserved_connections": 3, "reserved_connections": 0}
+    try:
+        with psycopg.connect(url, connect_timeout=3, autocommit=True, application_name="stockroom-plan") as connection:
+            rows = connection.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", [list(limits)]).fetchall()
+    except psycopg.OperationalError:
+        return limits
+    return limits | dict(rows)
+
+
+def _give_memory_back() -> None:
+    """Have glibc return large blocks to the system at once (mallopt(3)); a worker would else keep the 19 MiB of every Argon2 hash it ever ran at a time."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
+        mallopt(_M_ARENA_MAX, 2)
+
+
+def _memory_folder() -> str | None:
+    # gunicorn's heartbeat is a file: on a disk that blocks, workers would be taken for dead.
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+
+def _forget_metrics(_arbiter: object, worker: Any) -> None:
+    if _MULTIPROC in os.environ:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def _remove_metrics_folder(_arbiter: object) -> None:
+    if _MULTIPROC in os.environ:
+        shutil.rmtree(os.environ[_MULTIPROC], ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Durable jobs, kept by procrastinate in the same PostgreSQL: thin tasks that call services."""

@@ -1,0 +1,73 @@
+"""The tasks, and when they run by themselves."""
+
+from typing import cast
+
+import structlog
+from procrastinate import App, JobContext, PsycopgConnector
+from procrastinate.exceptions import UniqueViolation
+from procrastinate.jobs import Status
+
+from app.core.config import Settings
+from app.core.db import Database
+from app.core.metrics import RESERVATIONS_EXPIRED_TOTAL
+from app.services import idempotency, logins, reservations
+
+_log = structlog.get_logger()
+
+# Replaced by one that knows the database when a worker starts (app/jobs/worker.py); tasks are declared before that.
+jobs = App(connector=PsycopgConnector())
+
+
+def database_of(context: JobContext) -> Database:
+    """The worker's database, for its tasks."""
+    return cast("Database", context.additional_context["database"])
+
+
+def settings_of(context: JobContext) -> Settings:
+    """The worker's settings, for its tasks."""
+    return cast("Settings", context.additional_context["settings"])
+
+
+# Every two seconds (croniter reads the sixth field as seconds), so that nothing stays held more than five beyond its time, with the queue's own delays.
+# The queueing lock keeps it to one waiting job.
+@jobs.periodic(cron="* * * * * */2")
+@jobs.task(pass_context=True, queueing_lock="expire_reservations")
+async def expire_reservations(context: JobContext, timestamp: int) -> None:
+    """Give back the stock of reservations whose time is up."""
+    del timestamp
+    expired, most = 0, 200
+    while True:
+        async with database_of(context).write() as session:
+            ended = await reservations.expire_due(session, most=most)
+        expired += ended
+        if ended < most:
+            break
+    if expired:
+        RESERVATIONS_EXPIRED_TOTAL.inc(expired)
+        _log.info("reservations_expired", count=expired)
+
+
+@jobs.periodic(cron="7 * * * *")
+@jobs.task(pass_context=True, queueing_lock="drop_old")
+async def drop_old(context: JobContext, timestamp: int) -> None:
+    """Forget answers to idempotency keys and failed logins that nobody will ask for any more."""
+    del timestamp
+    async with database_of(context).write() as session:
+        keys = await idempotency.drop_old(session, older_than_hours=settings_of(context).idempotency_lifetime_hours)
+        attempts = await logins.drop_stale(session)
+    _log.info("dropped_old", idempotency_keys=keys, login_attempts=attempts)
+
+
+@jobs.periodic(cron="* * * * *")
+@jobs.task(pass_context=True, queueing_lock="retry_stalled")
+async def retry_stalled(context: JobContext, timestamp: int) -> None:
+    """Run jobs again whose worker is gone: without this they would be "doing" for ever."""
+    del timestamp
+    manager = context.app.job_manager
+    for job in await manager.get_stalled_jobs():
+        _log.warning("job_stalled", task=job.task_name, job_id=job.id)
+        try:
+            await manager.retry_job(job)
+        except UniqueViolation:
+            # Its queueing lock is taken: one like it waits already, so this one is not needed any more.
+            await manager.finish_job(job, status=Status.ABORTED, delete_job=True)

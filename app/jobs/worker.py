@@ -1,0 +1,78 @@
+"""The process that runs jobs: `stockroom worker`."""
+
+import asyncio
+import signal
+from typing import NoReturn
+
+import psycopg
+import structlog
+from procrastinate import PsycopgConnector
+from procrastinate.exceptions import ConnectorException
+
+from app.core.config import Settings
+from app.core.db import Database
+from app.jobs.tasks import jobs
+
+_log = structlog.get_logger()
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_RETRY_SECONDS = 1.0
+_POOL_SIZE = 3
+"""procrastinate's connections beside its LISTEN; counted in the capacity plan."""
+_POOL_TIMEOUT_SECONDS = 5.0
+"""How long procrastinate waits for one of them. A stop may have to wait for two such waits while the database is away."""
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run jobs until SIGTERM or SIGINT; jobs that are running then may end, for at most `APP_SHUTDOWN_SECONDS`.
+
+    A lost database ends procrastinate's worker (procrastinate#1116); this one comes back when the database does.
+    """
+    url = settings.require_database_url()
+    database = Database(url, settings, pool_size=2)
+    loop = asyncio.get_running_loop()
+    work = asyncio.create_task(_work(url, database, settings))
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        # Only a signal is an answer; whoever cancelled this coroutine has to see it.
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+    finally:
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+        await database.close()
+    _log.info("worker_stopped")
+
+
+async def _work(url: str, database: Database, settings: Settings) -> NoReturn:
+    while True:
+        try:
+            await _run_procrastinate(url, database, settings)
+            reason = "procrastinate stopped by itself"
+        except (psycopg.Error, ConnectorException) as error:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+        _log.warning("worker_interrupted", reason=reason, retry_in_seconds=_RETRY_SECONDS)
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _run_procrastinate(url: str, database: Database, settings: Settings) -> None:
+    connector = PsycopgConnector(
+        conninfo=url, min_size=1, max_size=_POOL_SIZE, timeout=_POOL_TIMEOUT_SECONDS, kwargs={"application_name": "stockroom-worker"}
+    )
+    # Not `with_connector`: tasks would go on deferring through the application they were declared with.
+    with jobs.replace_connector(connector):
+        try:
+            await connector.open_async()
+            _log.info("worker_started")
+            await jobs.run_worker_async(
+                concurrency=2,
+                install_signal_handlers=False,
+                fetch_job_polling_interval=2.0,
+                delete_jobs="successful",
+                shutdown_graceful_timeout=settings.shutdown_seconds,
+                additional_context={"database": database, "settings": settings},
+            )
+        finally:
+            await connector.close_async()

@@ -1,0 +1,147 @@
+"""Products and variants."""
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.schemas.values import Gtin, Input, JsonObject, LongText, Money, Name, Output, Sku, Slug, UniqueTags, Url, Versioned, absent
+
+ProductStatus = Literal["draft", "active", "archived"]
+OptionText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", min_length=1, max_length=100)]
+Options = Annotated[dict[OptionText, OptionText], Field(max_length=3)]
+"""Up to three, such as `{"Colour": "Blue", "Size": "M"}`; their order is kept."""
+
+
+def _one_price_a_currency(prices: list[Money]) -> list[Money]:
+    if len({price.currency for price in prices}) != len(prices):
+        raise PydanticCustomError("currencies", "There should be one price per currency")
+    return prices
+
+
+def _distinct(ids: list[UUID]) -> list[UUID]:
+    return list(dict.fromkeys(ids))
+
+
+Prices = Annotated[list[Money], Field(max_length=50), AfterValidator(_one_price_a_currency)]
+CategoryIds = Annotated[list[UUID], Field(max_length=20), AfterValidator(_distinct)]
+
+
+class MediaItem(Input):
+    """A picture or film, wherever it is hosted."""
+
+    url: Url
+    alt: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=500)] = ""
+
+
+class VariantIn(Input):
+    """A variant as it is sent. In a PATCH, a known SKU's fields that are left out stay as they are."""
+
+    sku: Sku
+    gtin: Gtin | None = None
+    options: Options = {}
+    attributes: JsonObject = {}
+    prices: Prices = []
+
+
+def _distinct_variants(variants: list[VariantIn]) -> list[VariantIn]:
+    if len({variant.sku for variant in variants}) != len(variants):
+        raise PydanticCustomError("skus", "Every variant should have a SKU of its own")
+    options = [tuple(sorted(variant.options.items())) for variant in variants if "options" in variant.model_fields_set]
+    if len(set(options)) != len(options):
+        raise PydanticCustomError("options", "Every variant should have options of its own")
+    return variants
+
+
+Variants = Annotated[list[VariantIn], Field(min_length=1, max_length=250), AfterValidator(_distinct_variants)]
+Media = Annotated[list[MediaItem], Field(max_length=50)]
+
+
+class ProductCreate(Input):
+    """A new product. Without a slug it gets one made from its name."""
+
+    name: Name
+    slug: Slug | None = None
+    description: LongText = ""
+    status: ProductStatus = "draft"
+    category_ids: CategoryIds = []
+    tags: UniqueTags = []
+    attributes: JsonObject = {}
+    media: Media = []
+    variants: Variants
+
+
+class ProductPatch(Input):
+    """A JSON merge (RFC 7396): what is left out stays. `attributes` merges key by key, null removes a key; lists are replaced whole.
+
+    `variants` replaces the set, matched by SKU: known ones change, new ones are added, missing ones are archived.
+    """
+
+    name: Name = absent()
+    slug: Slug = absent()
+    description: LongText = absent()
+    status: ProductStatus = absent()
+    category_ids: CategoryIds = absent()
+    tags: UniqueTags = absent()
+    attributes: JsonObject = absent()
+    media: Media = absent()
+    variants: Variants = absent()
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise PydanticCustomError("empty", "There should be at least one field to change")
+        return self
+
+
+class VariantOut(Output):
+    """A variant as part of its product."""
+
+    id: UUID
+    sku: str
+    gtin: str | None
+    options: dict[str, str]
+    attributes: JsonObject
+    prices: list[Money]
+
+
+class ProductOut(Versioned):
+    """A product with its variants and their prices; archived variants are left out."""
+
+    id: UUID
+    slug: str
+    name: str
+    description: str
+    status: ProductStatus
+    category_ids: list[UUID]
+    tags: list[str]
+    attributes: JsonObject
+    media: list[MediaItem]
+    variants: list[VariantOut]
+
+
+class ProductSummary(Output):
+    """What one needs to know of a variant's product."""
+
+    id: UUID
+    slug: str
+    name: str
+    status: ProductStatus
+
+
+class AvailabilityOut(Output):
+    """A variant's stock at one location. `available` is `on_hand - reserved`; below zero it is a shortfall."""
+
+    location: str
+    on_hand: int
+    reserved: int
+    available: int
+
+
+class VariantDetail(VariantOut):
+    """A variant by its SKU: what it is, what it costs and how many are left."""
+
+    archived: bool
+    product: ProductSummary
+    availability: list[AvailabilityOut]

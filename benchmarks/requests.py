@@ -1,0 +1,275 @@
+"""`make bench`: what Stockroom's requests cost beside the floor, as a table and as JSON.
+
+One run, side by side: both servers have one worker pinned to the first core, the client is pinned to the second, PostgreSQL runs where it likes. Each
+figure is the worker's CPU time divided by the requests it answered; rounds are interleaved, and the median of their ratios counts.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import psutil
+import uvloop
+from joserfc.jwk import ECKey
+from rich.console import Console
+from rich.table import Table
+
+from app.core import migrations
+from app.core.embedded import EmbeddedPostgres
+from benchmarks import shop
+from benchmarks.client import request, send_all
+
+_CONNECTIONS = 32
+_EMAIL, _PASSWORD = "bench@example.com", "correct horse battery staple"
+_MOST_RESIDENT_MIB = 130
+_WARM_UP = 300
+
+_Requests = Callable[[int], list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of request.
+
+    Args:
+        name: for the table.
+        at_most: the limit of its ratio to the floor.
+        count: how many a round.
+        status: what every answer must be.
+        make: the requests' bytes.
+        connections: how many keep-alive connections share them.
+    """
+
+    name: str
+    at_most: float
+    count: int
+    status: int
+    make: _Requests
+    connections: int = _CONNECTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server under test."""
+
+    port: int
+    worker: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """User and system time of its worker so far."""
+        times = self.worker.cpu_times()
+        return times.user + times.system
+
+
+def main() -> int:
+    """Run the benchmark; 1 when a limit is passed."""
+    options = _options()
+    console = Console()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stockroom-bench-", ignore_cleanup_errors=True)))
+        database = EmbeddedPostgres(folder)
+        stack.callback(database.remove)
+        database.start()
+        url = database.database_url
+        migrations.upgrade(url)
+        with console.status(f"making {options.products} products …"):
+            shop.fill(url, products=options.products)
+        environment = _environment(folder, url)
+        ours = stack.enter_context(_serving([sys.executable, "-m", "app.cli", "serve"], environment, _free_port(), "/healthz"))
+        floor = stack.enter_context(_serving(_floor_command(), environment, _free_port(), "/api/v1/products"))
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        cases = [case for case in _cases(ours.port, url, environment) if options.only in case.name]
+        samples = _measure(cases, ours, floor, options.rounds, console)
+        resident_mib = ours.worker.memory_info().rss / 2**20
+    return _report(cases, samples, resident_mib, options.json, console)
+
+
+def _cases(port: int, url: str, environment: dict[str, str]) -> list[Case]:
+    token = _log_in(port, environment)
+    bearer = {"Authorization": f"Bearer {token}"}
+    page = httpx.get(f"http://127.0.0.1:{port}/api/v1/products?limit=100", headers=bearer).json()["items"]
+    ids = [item["id"] for item in page]
+    skus = [variant["sku"] for item in page for variant in item["variants"]]
+
+    def reserving(count: int) -> list[bytes]:
+        bodies = (
+            json.dumps({"lines": [{"sku": random.choice(skus), "quantity": 1}], "expires_in_seconds": 900}).encode() for _ in range(count)
+        )
+        return [
+            request("POST", "/api/v1/reservations", {**bearer, "Content-Type": "application/json", "Idempotency-Key": uuid4().hex}, body)
+            for body in bodies
+        ]
+
+    def reading(paths: Sequence[str]) -> _Requests:
+        return lambda count: [request("GET", random.choice(paths), bearer) for _ in range(count)]
+
+    form = f"username={_EMAIL.replace('@', '%40')}&password={_PASSWORD.replace(' ', '+')}".encode()
+    return [
+        Case("product by id", 2.0, 3000, 200, reading([f"/api/v1/products/{product_id}" for product_id in ids])),
+        Case("page of 20 products", 1.8, 1500, 200, reading(["/api/v1/products?limit=20"])),
+        Case("variant by SKU", 2.0, 3000, 200, reading([f"/api/v1/variants/{sku}" for sku in skus])),
+        Case("reserve one line", 2.5, 1000, 201, reserving),
+        Case(
+            "commit",
+            2.5,
+            1000,
+            200,
+            lambda count: [request("POST", f"/api/v1/reservations/{held}/commit", bearer) for held in shop.hold(url, count)],
+        ),
+        Case(
+            "login",
+            1.1,
+            60,
+            200,
+            lambda count: [request("POST", "/api/v1/auth/login", {"Content-Type": "application/x-www-form-urlencoded"}, form)] * count,
+            connections=2,
+        ),
+    ]
+
+
+def _measure(cases: Sequence[Case], ours: Server, floor: Server, rounds: int, console: Console) -> dict[str, list[tuple[float, float]]]:
+    """CPU microseconds a request, ours and the floor's, by case and round."""
+    samples: dict[str, list[tuple[float, float]]] = {case.name: [] for case in cases}
+    for number in range(rounds + 1):
+        for case in cases:
+            with console.status(f"round {number} of {rounds}: {case.name}" if number else f"warming up: {case.name}"):
+                pair = [_cost(case, server, case.count if number else min(case.count, _WARM_UP)) for server in (ours, floor)]
+            if number:
+                samples[case.name].append((pair[0], pair[1]))
+    return samples
+
+
+def _cost(case: Case, server: Server, count: int) -> float:
+    requests = case.make(count)
+    before = server.cpu_seconds()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(send_all(server.port, requests, connections=case.connections, expected_status=case.status))
+    # The last answer is sent before its log line and metric are written.
+    time.sleep(0.05)
+    return (server.cpu_seconds() - before) / count * 1e6
+
+
+def _report(
+    cases: Sequence[Case], samples: dict[str, list[tuple[float, float]]], resident_mib: float, file: Path | None, console: Console
+) -> int:
+    table = Table("request", "ours µs", "floor µs", "ratio", "at most", "rounds", title="server CPU per request, medians")
+    results, failed = [], []
+    for case in cases:
+        ratios = [ours / floor for ours, floor in samples[case.name]]
+        ratio = statistics.median(ratios)
+        ours, floor = (statistics.median(column) for column in zip(*samples[case.name], strict=True))
+        if ratio > case.at_most:
+            failed.append(case.name)
+        table.add_row(
+            case.name,
+            f"{ours:.0f}",
+            f"{floor:.0f}",
+            f"[{'red' if ratio > case.at_most else 'green'}]{ratio:.2f}[/]",
+            f"{case.at_most}",
+            f"{min(ratios):.2f}…{max(ratios):.2f}",
+        )
+        results.append(
+            {"request": case.name, "ours_us": ours, "floor_us": floor, "ratio": ratio, "at_most": case.at_most, "ratios": ratios}
+        )
+    console.print(table)
+    console.print(f"worker resident after the run: {resident_mib:.0f} MiB (at most {_MOST_RESIDENT_MIB})")
+    if resident_mib > _MOST_RESIDENT_MIB:
+        failed.append("resident memory")
+    if file is not None:
+        file.write_text(json.dumps({"requests": results, "resident_mib": resident_mib, "failed": failed}, indent=2) + "\n")
+    if failed:
+        console.print(f"over the limit: {', '.join(failed)}", style="red")
+    return 1 if failed else 0
+
+
+@contextmanager
+def _serving(command: Sequence[str], environment: dict[str, str], port: int, probe: str) -> Iterator[Server]:
+    process = subprocess.Popen(
+        command,
+        env={**environment, "APP_PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),  # noqa: PLW1509 - single-threaded here
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not _answers(f"http://127.0.0.1:{port}{probe}"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{command} did not start")
+            time.sleep(0.1)
+        arbiter = psutil.Process(process.pid)
+        yield Server(port, next(iter(arbiter.children()), arbiter))
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _log_in(port: int, environment: dict[str, str]) -> str:
+    create = [sys.executable, "-m", "app.cli", "user", "create", _EMAIL, "--role", "admin", "--display-name", "Bench", "--password-stdin"]
+    subprocess.run(create, env=environment, input=_PASSWORD, text=True, check=True, stdout=subprocess.DEVNULL)
+    answer = httpx.post(f"http://127.0.0.1:{port}/api/v1/auth/login", data={"username": _EMAIL, "password": _PASSWORD})
+    token: str = answer.raise_for_status().json()["access_token"]
+    return token
+
+
+def _floor_command() -> list[str]:
+    return [
+        sys.executable,
+        "-c",
+        "import os, uvicorn; uvicorn.run('benchmarks.floor:app', port=int(os.environ['APP_PORT']), access_log=False, log_level='warning')",
+    ]
+
+
+def _environment(folder: Path, url: str) -> dict[str, str]:
+    key = ECKey.generate_key("P-256").as_pem(private=True).decode()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
+    return {
+        **kept,
+        "APP_DATABASE_URL": url,
+        "APP_SIGNING_KEYS": key,
+        "APP_CPU_LIMIT": "1",
+        "APP_LOG_FORMAT": "json",
+        "APP_CORS_ORIGINS": "https://shop.example.com",
+        "APP_DATA_FOLDER": str(folder),
+        "APP_TOKEN_LIFETIME_SECONDS": "7200",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--products", type=int, default=10_000, help="how many products there are")
+    parser.add_argument("--rounds", type=int, default=5, help="how many times everything is measured")
+    parser.add_argument("--only", default="", help="only requests with this in their name")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
