@@ -45,7 +45,7 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
 async def product(request: Request) -> Response:
     """A product by id."""
     async with _pool.connection() as connection:
-        cursor = await connection.execute(reading._PRODUCT_QUERY, {"id": request.path_params["id"]}, prepare=True, binary=True)  # type: ignore[arg-type]
+        cursor = await connection.execute(reading._PRODUCT_QUERY, {"id": request.path_params["id"]}, prepare=True, binary=True)
         row = await cursor.fetchone()
     assert row is not None
     return Response(row[0], media_type="application/json")
@@ -54,7 +54,7 @@ async def product(request: Request) -> Response:
 async def products(_: Request) -> Response:
     """The first page of 20 products."""
     async with _pool.connection() as connection:
-        cursor = await connection.execute(_LIST, {"candidates": 21, "limit": 20}, prepare=True, binary=True)  # type: ignore[arg-type]
+        cursor = await connection.execute(_LIST, {"candidates": 21, "limit": 20}, prepare=True, binary=True)
         row = await cursor.fetchone()
     assert row is not None
     return Response(f'{{"items":{row[0]},"next_cursor":null}}', media_type="application/json")
@@ -63,7 +63,7 @@ async def products(_: Request) -> Response:
 async def variant(request: Request) -> Response:
     """A variant by SKU with availability."""
     async with _pool.connection() as connection:
-        cursor = await connection.execute(reading.VARIANT_DETAIL_QUERY, {"sku": request.path_params["sku"]}, prepare=True, binary=True)  # type: ignore[arg-type]
+        cursor = await connection.execute(reading.VARIANT_DETAIL_QUERY, {"sku": request.path_params["sku"]}, prepare=True, binary=True)
         row = await cursor.fetchone()
     assert row is not None
     return Response(row[0], media_type="application/json")
@@ -129,7 +129,7 @@ async def login(request: Request) -> Response:
 
 
 async def _execute(connection: AsyncConnection[Any], query: str, parameters: dict[str, object]) -> list[Any]:
-    cursor = await connection.execute(query, parameters, prepare=True, binary=True)  # type: ignore[arg-type]
+    cursor = await connection.execute(query, parameters, prepare=True, binary=True)
     return await cursor.fetchall()
 
 

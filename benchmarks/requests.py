@@ -72,7 +72,7 @@ class Server:
     def cpu_seconds(self) -> float:
         """User and system time of its worker so far."""
         times = self.worker.cpu_times()
-        return times.user + times.system
+        return float(times.user + times.system)
 
 
 def main() -> int:

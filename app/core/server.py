@@ -187,6 +187,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "worker_class": f"{__name__}.Worker",
             "worker_tmp_dir": _memory_folder(),
             "reuse_port": True,
+            # Imported once, before there is any worker: a forked worker answers at once, and an imported one would let its socket's clients wait for seconds.
+            "preload_app": True,
             # Above the idle time of load balancers (60 s with most), so that they close first and no request meets a closed connection.
             "keepalive": 75,
             # uvicorn's limit < gunicorn's < the pod's grace period.

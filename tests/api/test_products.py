@@ -406,12 +406,13 @@ class TestListing:
             assert [product for page in found for product in page] == expected
 
     async def test_a_filter_that_makes_no_sense_is_pointed_at(self, admin: httpx.AsyncClient) -> None:
-        for name, values in {
+        senseless: dict[str, list[str | int]] = {
             "limit": [0, 101, "x"],
             "status": ["sold"],
             "category": ["No Slug"],
             "tag": ["a,b", ""],
             "cursor": [""],
-        }.items():
+        }
+        for name, values in senseless.items():
             for value in values:
                 assert pointers(await admin.get(f"{API}/products", params={name: value})) == [("query", f"#/{name}")]

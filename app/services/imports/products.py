@@ -16,9 +16,13 @@ from app.services.imports.summary import Stored, Tally
 from app.services.imports.variants import set_variants
 
 _INSERT_PRODUCTS = """
-INSERT INTO product (id, slug, name, description, status, tags, attributes, media)
-SELECT id, slug, name, description, status, tags, attributes, media FROM json_to_recordset(%(products)s)
-    AS wanted (id uuid, slug text, name text, description text, status text, tags text[], attributes jsonb, media jsonb)
+WITH made AS (
+    INSERT INTO product (id, slug, name, description, status, tags, attributes, media)
+    SELECT id, slug, name, description, status, tags, attributes, media FROM json_to_recordset(%(products)s)
+        AS wanted (id uuid, slug text, name text, description text, status text, tags text[], attributes jsonb, media jsonb)
+    RETURNING id, tags, status
+)
+INSERT INTO product_tag (product_id, tag, status) SELECT id, unnest(tags), status FROM made
 """
 
 # `touched` are the products whose variants, prices or categories changed: they get a new version too, and one in all.
@@ -107,7 +111,8 @@ async def store(session: WriteSession, rows: Sequence[CheckedProduct], stored: S
     touched = await set_variants(session, products, stored.variants)
     touched += await _set_categories(session, products)
     updated = await _update_products(session, known, touched)
-    await session.fetch_all(_SET_TAGS, {"product_ids": [product.id for product in new] + updated})
+    if updated:
+        await session.fetch_all(_SET_TAGS, {"product_ids": updated})
     on_hand = {level: units for product in products for level, units in product.checked.stock.items()}
     if on_hand:
         stored.default_location_made = any(code == location for _, code in on_hand) and await make_location(session, location)
