@@ -23,7 +23,13 @@ def run() -> None:
         connection.execute(text("SET lock_timeout = '4s'"))
         connection.execute(text("SET statement_timeout = '10min'"))
         connection.commit()
-        context.configure(connection=connection, target_metadata=Base.metadata, include_name=belongs_to_us, compare_server_default=True)
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            include_name=belongs_to_us,
+            compare_server_default=True,
+            transaction_per_migration=True,
+        )
         with context.begin_transaction():
             # Where a newer version has been, this one has nothing to do: it runs on that schema as it is.
             if known_revisions().issuperset(context.get_context().get_current_heads()) or not context.config.attributes.get("up"):

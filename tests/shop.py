@@ -5,7 +5,22 @@ from uuid import uuid4
 
 import httpx
 
+from app.core.db import ReadSession
+
 API = "/api/v1"
+
+_MISFILED = """
+WITH RECURSIVE line AS (
+    SELECT product_id, category_id, true AS direct FROM product_category WHERE direct
+    UNION SELECT line.product_id, category.parent_id, false FROM line JOIN category ON category.id = line.category_id WHERE category.parent_id IS NOT NULL
+), wanted AS (
+    SELECT line.product_id, line.category_id, bool_or(line.direct), product.status
+    FROM line JOIN product ON product.id = line.product_id GROUP BY line.product_id, line.category_id, product.status
+), filed AS (
+    SELECT product_id, category_id, direct, status FROM product_category
+)
+(SELECT * FROM wanted EXCEPT SELECT * FROM filed) UNION ALL (SELECT * FROM filed EXCEPT SELECT * FROM wanted)
+"""
 
 
 def a_variant(sku: str, **fields: Any) -> dict[str, Any]:
@@ -77,6 +92,11 @@ async def pages(client: httpx.AsyncClient, path: str, **params: Any) -> list[lis
         found.append(answer.json()["items"])
         cursor = answer.json()["next_cursor"]
     return found
+
+
+async def misfiled(session: ReadSession) -> list[Any]:
+    """Rows of the lists by category that are missing, wrong or too many, compared with what the tree and the products say."""
+    return await session.fetch_all(_MISFILED)
 
 
 def _made(answer: httpx.Response) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class RequestContext:
             if isinstance(problem, InternalError):
                 UNHANDLED_ERRORS_TOTAL.labels(_route(scope)).inc()
                 _log.error("unhandled_error", route=_route(scope), method=scope["method"], exc_info=error)
+            elif problem.status >= 500:
+                _log.warning("request_refused", route=_route(scope), problem=problem.name, reason=str(error).partition("\n")[0])
             if status == 0:
                 await problem_answer(problem, scope)(scope, receive, send_with_id)
         finally:

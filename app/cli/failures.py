@@ -22,6 +22,8 @@ def expected_failures() -> Iterator[None]:
         fail(str(error))
     except Problem as error:
         fail(error.detail)
+    except psycopg.errors.UndefinedTable:
+        fail("this database has no schema of ours, or an old one\n  make it current:  stockroom migrate")
     except psycopg.OperationalError as error:
         fail(
             f"the database does not answer: {str(error).strip().splitlines()[-1]}\n  check APP_DATABASE_URL, or run `stockroom up` in this folder"

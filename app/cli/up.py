@@ -73,9 +73,7 @@ def run(settings: Settings, *, demo: bool) -> None:
         except _Stop:
             console.print("\nstopping …")
         finally:
-            # From here on everything is being stopped; another Ctrl-C must not leave half of it behind.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+            _ignore_signals()
 
 
 @contextmanager
@@ -238,4 +236,11 @@ def _say_where(settings: Settings, login: _Login, console: Console) -> None:
 
 
 def _raise_stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    _ignore_signals()
     raise _Stop
+
+
+def _ignore_signals() -> None:
+    # From here on everything is being stopped; another Ctrl-C must not leave half of it behind.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,9 @@
 """The metrics worth their cost. With several workers each process writes files in `PROMETHEUS_MULTIPROC_DIR`, and `/metrics` adds them up."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Histogram, disable_created_metrics
+
+# A series more for each combination of labels that nobody asks for, and that several workers do not have anyway.
+disable_created_metrics()  # type: ignore[no-untyped-call] # of prometheus_client
 
 REQUEST_DURATION_SECONDS = Histogram(
     "stockroom_http_request_duration_seconds",

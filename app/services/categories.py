@@ -12,7 +12,7 @@ from app.services.versions import Expected, require_version
 TREE_LOCK = 5_210_774_936
 """The advisory lock on the shape of the tree."""
 
-_MOST_LEVELS = 20
+MOST_LEVELS = 20
 
 # OFFSET 0 keeps the walk up the tree one of the primary key, one look a level: joined freely, PostgreSQL may hash the whole table for every row.
 _CATEGORY = """json_build_object(
@@ -193,6 +193,6 @@ async def _check_parent(session: WriteSession, parent_id: UUID, *, height: int) 
     ancestors = {row[0] for row in await session.fetch_all(_ANCESTORS, {"id": parent_id})}
     if not ancestors:
         raise NotFound(f"There is no category {parent_id} to be the parent.")
-    if len(ancestors) + height > _MOST_LEVELS:
-        raise Conflict(f"The tree may have {_MOST_LEVELS} levels at most.")
+    if len(ancestors) + height > MOST_LEVELS:
+        raise Conflict(f"The tree may have {MOST_LEVELS} levels at most.")
     return ancestors

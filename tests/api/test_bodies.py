@@ -193,6 +193,22 @@ async def test_json_may_be_declared_in_any_of_its_ways(admin: httpx.AsyncClient,
     assert (await admin.post(PRODUCTS, content=body, headers={"Content-Type": content_type})).status_code == 201
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"name": "X"', '"slug": "X"', '"description": "X"', '"status": "X"', '"category_ids": ["X"]', '"tags": ["X"]', '"attributes": {"a": "X"}',
+        '"attributes": {"X": 1}', '"attributes": {"a": [{"X": 1}]}', '"media": [{"url": "https://X"}]', '"media": [{"url": "https://a", "alt": "X"}]',
+        '"media": [{"url": "https://a", "X": 1}]', '"variants": [{"sku": "X"}]', '"variants": [{"sku": "A", "gtin": "X"}]', '"variants": "X"',
+        '"variants": [{"sku": "A", "options": {"a": "X"}}]', '"variants": [{"sku": "A", "options": {"X": "a"}}]', '"variants": [{"sku": "A", "X": 1}]',
+        '"variants": [{"sku": "A", "prices": [{"amount": 1, "currency": "X"}]}]', '"variants": [{"sku": "A", "prices": [{"amount": "X", "currency": "EUR"}]}]',
+    ],
+)  # fmt: skip
+async def test_half_a_surrogate_pair_is_422_in_every_field_of_a_product(admin: httpx.AsyncClient, fields: str) -> None:
+    others = [other for other in ('"name": "Shirt"', '"variants": [{"sku": "A"}]') if other.partition(":")[0] not in fields]
+    body = "{" + ", ".join([*others, fields.replace("X", "\\ud83d")]) + "}"
+    problem(await send(admin, "POST", PRODUCTS, body), 422, "validation-error")
+
+
 async def test_broken_json_is_told_where_it_breaks(admin: httpx.AsyncClient) -> None:
     answer = await send(admin, "POST", PRODUCTS, '{\n  "name": "Shirt"\n  "variants": []}')
     assert problem(answer, 400, "bad-request")["detail"] == "The body is not valid JSON: Expecting ',' delimiter at line 3 column 3."

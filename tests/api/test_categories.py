@@ -7,29 +7,15 @@ import httpx
 import pytest
 
 from app.core.db import ReadSession
-from tests.shop import API, a_category, a_product, pages, patch
+from tests.shop import API, a_category, a_product, misfiled, pages, patch
 
 NOBODY = "0190c0de-0000-7000-8000-000000000001"
-
-# What must be filed where, computed from scratch.
-_MISFILED = """
-WITH RECURSIVE line AS (
-    SELECT product_id, category_id, true AS direct FROM product_category WHERE direct
-    UNION SELECT line.product_id, category.parent_id, false FROM line JOIN category ON category.id = line.category_id WHERE category.parent_id IS NOT NULL
-), wanted AS (
-    SELECT line.product_id, line.category_id, bool_or(line.direct), product.status
-    FROM line JOIN product ON product.id = line.product_id GROUP BY line.product_id, line.category_id, product.status
-), filed AS (
-    SELECT product_id, category_id, direct, status FROM product_category
-)
-(SELECT * FROM wanted EXCEPT SELECT * FROM filed) UNION ALL (SELECT * FROM filed EXCEPT SELECT * FROM wanted)
-"""
 
 
 @pytest.fixture(autouse=True)
 async def every_product_is_filed_under_its_categories_and_their_ancestors(reading: ReadSession):
     yield
-    assert await reading.fetch_all(_MISFILED) == []
+    assert await misfiled(reading) == []
 
 
 async def change(client: httpx.AsyncClient, category: dict[str, Any], **changes: Any) -> httpx.Response:

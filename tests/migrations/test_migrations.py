@@ -46,6 +46,7 @@ def empty_database(new_database: Callable[..., str]) -> str:
 @pytest.fixture
 def with_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Adds a revision 9999 after the newest one, with the body of its `upgrade`."""
+    migrations.known_revisions()  # remembered, so that the one added here stays unknown to the other tests
 
     def add(body: str) -> None:
         copytree(migrations.folder(), tmp_path / "migrations")

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from starlette.types import Message
 from app.api import health, middleware
 from app.core import draining
 from app.core.config import Settings
+from app.core.db import Database, DirectConnection
 from app.core.logging import configure_logging
 from app.core.metrics import UNHANDLED_ERRORS_TOTAL
 from app.core.process import Process
@@ -236,6 +238,29 @@ class TestConsole:
             logging.getLogger("uvicorn.error").exception("oh no")
         assert written().count("ZeroDivisionError: division by zero") == 2
         assert password not in written()
+
+
+class TestTheDatabase:
+    @pytest.fixture
+    def lost(self, app: FastAPI, process: Process, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The application is sent to a database that is not there."""
+        url = "postgresql://stockroom:hunter2@127.0.0.1:1/stockroom"
+        elsewhere = replace(process, database=Database(url, settings, pool_size=1), direct=DirectConnection(url, timeout_seconds=1.0))
+        monkeypatch.setitem(app.state._state, "process", elsewhere)
+        monkeypatch.setitem(app.state._state, "readiness", health.Readiness(elsewhere))
+
+    @pytest.mark.usefixtures("lost")
+    async def test_the_operator_reads_why_the_clients_do_not_and_nobody_reads_the_password(
+        self, viewer: httpx.AsyncClient, lines: Lines
+    ) -> None:
+        assert (await viewer.get(f"{API}/products")).status_code == 503
+        assert (await viewer.get("/healthz")).status_code == 503
+        refused, request, unready, probe = lines()
+        assert (refused["event"], refused["level"], refused["problem"]) == ("request_refused", "warning", "database-unavailable")
+        assert (unready["event"], unready["level"]) == ("database_unready", "warning")
+        assert all("127.0.0.1" in line["reason"] for line in (refused, unready))
+        assert request["status"] == probe["status"] == 503
+        assert "hunter2" not in str(lines())
 
 
 class TestSecrets:

@@ -10,10 +10,10 @@ from pydantic import Field, TypeAdapter
 from app.core.db import WriteSession
 from app.importers import CategoryRow, RowError
 from app.schemas.categories import CategoryCreate
-from app.services.categories import _MOST_LEVELS, TREE_LOCK
+from app.services.categories import MOST_LEVELS, TREE_LOCK
 from app.services.imports.summary import Stored
 
-_PATH: Final = TypeAdapter(dict[str, Annotated[list[CategoryCreate], Field(max_length=_MOST_LEVELS)]])
+_PATH: Final = TypeAdapter(dict[str, Annotated[list[CategoryCreate], Field(max_length=MOST_LEVELS)]])
 
 _LOCK = "SELECT pg_advisory_xact_lock(%(tree_lock)s)"
 

@@ -1,0 +1,89 @@
+"""Metrics: what a scrape sees of the requests, never growing with what clients make up. Several workers: tests/serving."""
+
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.services import products
+from tests.shop import API, a_product
+
+REQUESTS = "stockroom_http_request_duration_seconds"
+FAULTS = "stockroom_unhandled_errors"
+
+
+async def families(client: httpx.AsyncClient) -> dict[str, Metric]:
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    return {family.name: family for family in text_string_to_metric_families(answer.text)}
+
+
+async def counted(client: httpx.AsyncClient) -> dict[tuple[str, str, str], float]:
+    """Requests by method, route and status."""
+    return {
+        (sample.labels["method"], sample.labels["route"], sample.labels["status"]): sample.value
+        for sample in (await families(client))[REQUESTS].samples
+        if sample.name.endswith("_count")
+    }
+
+
+async def test_requests_are_counted_by_method_route_template_and_status(admin: httpx.AsyncClient) -> None:
+    product = await a_product(admin)
+    before = await counted(admin)
+    for _ in range(3):
+        await admin.get(f"{API}/products/{product['id']}?x=made-up")
+    await admin.get(f"{API}/products/{uuid4()}")
+    await admin.get(f"{API}/products/made-up")
+    await admin.get("/made-up", headers={"Authorization": ""})
+    await admin.request("MADE-UP", f"{API}/made-up")
+    await admin.put(f"{API}/products")
+    after = await counted(admin)
+    route = f"{API}/products/{{product_id}}"
+    assert {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key) and key[1] != "/metrics"} == {
+        ("GET", route, "200"): 3,
+        ("GET", route, "404"): 1,
+        ("GET", route, "422"): 1,
+        ("GET", "unmatched", "404"): 1,
+        ("other", "unmatched", "404"): 1,
+        ("PUT", f"{API}/products", "405"): 1,
+    }
+    assert "made-up" not in (await admin.get("/metrics")).text.lower()
+
+
+async def test_durations_are_in_seconds_in_buckets_that_end_at_ten(client: httpx.AsyncClient) -> None:
+    await client.get("/livez")
+    samples = [sample for sample in (await families(client))[REQUESTS].samples if sample.labels["route"] == "/livez"]
+    bounds = [sample.labels["le"] for sample in samples if sample.name.endswith("_bucket")]
+    assert (bounds[0], bounds[-2:]) == ("0.005", ["10.0", "+Inf"])
+    (total,) = [sample.value for sample in samples if sample.name.endswith("_sum")]
+    (count,) = [sample.value for sample in samples if sample.name.endswith("_count")]
+    assert 0 < total < count
+
+
+async def test_a_fault_of_ours_is_counted_by_its_route_and_a_clients_is_not(
+    viewer: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def faults() -> dict[str, float]:
+        samples = (await families(viewer))[FAULTS].samples
+        return {sample.labels["route"]: sample.value for sample in samples if sample.name.endswith("_total")}
+
+    async def fail(*_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(products, "get_product", fail)
+    route = f"{API}/products/{{product_id}}"
+    before = await faults()
+    await viewer.get(f"{API}/products/{uuid4()}")
+    await viewer.get(f"{API}/products/x")
+    await viewer.post(f"{API}/products", content=b"{", headers={"Content-Type": "application/json"})
+    after = await faults()
+    assert {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name)} == {route: 1}
+
+
+async def test_only_what_is_worth_its_cost_is_measured(client: httpx.AsyncClient) -> None:
+    ours = {name for name in await families(client) if not name.startswith(("python_", "process_"))}
+    assert ours == {REQUESTS, FAULTS, "stockroom_reservations_expired"}
