@@ -21,7 +21,9 @@ def reconcile() -> None:
     from app.services import stock as books
 
     async def check() -> list[books.Discrepancy]:
-        async with command_database(get_settings()) as database:
+        # The whole ledger in one statement: on a large one that takes longer than a request may.
+        settings = get_settings().model_copy(update={"statement_timeout_seconds": 3600.0})
+        async with command_database(settings) as database:
             return await books.reconcile(database.read())
 
     found = asyncio.run(check())

@@ -142,6 +142,7 @@ class Database:
             # Sessions give back only connections that are idle, outside of any transaction.
             pool_reset_on_return=None,
             connect_args={
+                "async_creator_fn": _connect,
                 "connect_timeout": 5,
                 "application_name": "stockroom",
                 "keepalives_idle": 30,
@@ -204,7 +205,7 @@ class DirectConnection:
         """
         async with asyncio.timeout(self._timeout_seconds), self._turn:
             if self._connection is None or self._connection.closed:
-                self._connection = await psycopg.AsyncConnection.connect(
+                self._connection = await _connect(
                     self._url, autocommit=True, application_name="stockroom-direct", connect_timeout=max(2, round(self._timeout_seconds))
                 )
             try:
@@ -260,6 +261,24 @@ async def _run(connection: psycopg.AsyncConnection[TupleRow], query: str, parame
     # The texts are constants of our services; psycopg's type wants a LiteralString, which a composed constant is not.
     cursor = await connection.execute(cast("Any", query), parameters, prepare=True, binary=True)
     return await cursor.fetchall() if cursor.description else []
+
+
+async def _connect(*arguments: Any, **named: Any) -> psycopg.AsyncConnection[TupleRow]:
+    """Connect as psycopg does, and when cancelled meanwhile, close what comes of it.
+
+    psycopg leaves the half-open socket to the garbage collector; until then it holds a slot of the server that no plan counts.
+    """
+    connecting = asyncio.ensure_future(psycopg.AsyncConnection.connect(*arguments, **named))
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        connecting.add_done_callback(_discard)
+        raise
+
+
+def _discard(connecting: "asyncio.Future[psycopg.AsyncConnection[TupleRow]]") -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().pgconn.finish()
 
 
 def _refuse_a_dead_connection(dbapi_connection: Any, _record: object, _proxy: object) -> None:

@@ -13,6 +13,7 @@ import struct
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -218,11 +219,13 @@ class _Logger(Logger):  # type: ignore[misc] # gunicorn has no types
 def _refuse_newcomers(listener: socket.socket) -> None:
     """Let the kernel ignore new connections, while those that it has accepted can still be fetched (socket(7), SO_ATTACH_FILTER: a filter that keeps nothing).
 
-    Who connects in this moment tries again a second later, and is refused or finds another process. Elsewhere than on Linux a few may be reset.
+    Who connects in this moment tries again a second later, and is refused or finds another process. Elsewhere than on Linux, or where a kernel lets only
+    root attach filters, a few may be reset.
     """
     if sys.platform == "linux":
         return_nothing = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RET, 0, 0, 0))
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(return_nothing)))
+        with suppress(PermissionError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(return_nothing)))
 
 
 def _server_limits(url: str) -> dict[str, int]:

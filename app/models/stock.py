@@ -36,6 +36,7 @@ class StockMovement(Base):
     __table_args__ = (
         CheckConstraint("delta_on_hand <> 0 OR delta_reserved <> 0", name="moves_something"),
         Index("stock_movement_variant_id_id_idx", "variant_id", "id"),
+        Index("stock_movement_variant_id_location_id_id_idx", "variant_id", "location_id", "id"),
         Index("stock_movement_location_id_id_idx", "location_id", "id"),
     )
 

@@ -15,7 +15,7 @@ _USER = """json_build_object(
 )::text"""
 
 _GET = f"SELECT {_USER}, version FROM app_user WHERE id = %(id)s"
-_LIST = f"SELECT {_USER}, id::text FROM app_user WHERE id > %(after)s ORDER BY id LIMIT %(row_limit)s"
+_LIST = f"SELECT {_USER}, id::text FROM app_user WHERE app_user.id > %(after)s ORDER BY app_user.id LIMIT %(row_limit)s"
 _FIRST = UUID(int=0)
 
 _CREATE = """

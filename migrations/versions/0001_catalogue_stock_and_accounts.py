@@ -74,7 +74,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("category_pkey")),
         sa.UniqueConstraint("slug", name=op.f("category_slug_key")),
     )
-    op.create_index(op.f("category_parent_id_idx"), "category", ["parent_id"], unique=False)
+    op.create_index("category_parent_id_id_idx", "category", ["parent_id", "id"], unique=False)
     op.create_table(
         "idempotency_key",
         sa.Column("principal_id", sa.Uuid(), nullable=False),
@@ -257,11 +257,13 @@ def upgrade() -> None:
     )
     op.create_index("stock_movement_location_id_id_idx", "stock_movement", ["location_id", "id"], unique=False)
     op.create_index("stock_movement_variant_id_id_idx", "stock_movement", ["variant_id", "id"], unique=False)
+    op.create_index("stock_movement_variant_id_location_id_id_idx", "stock_movement", ["variant_id", "location_id", "id"], unique=False)
     op.execute(_APPEND_ONLY)
 
 
 def downgrade() -> None:
     op.drop_index("stock_movement_variant_id_id_idx", table_name="stock_movement")
+    op.drop_index("stock_movement_variant_id_location_id_id_idx", table_name="stock_movement")
     op.drop_index("stock_movement_location_id_id_idx", table_name="stock_movement")
     op.drop_table("stock_movement")
     op.drop_index("stock_level_location_id_variant_id_idx", table_name="stock_level")
@@ -288,7 +290,7 @@ def downgrade() -> None:
     op.drop_table("location")
     op.drop_index(op.f("idempotency_key_created_at_idx"), table_name="idempotency_key")
     op.drop_table("idempotency_key")
-    op.drop_index(op.f("category_parent_id_idx"), table_name="category")
+    op.drop_index("category_parent_id_id_idx", table_name="category")
     op.drop_table("category")
     op.drop_index(op.f("app_user_tokens_revoked_at_idx"), table_name="app_user")
     op.drop_table("app_user")

@@ -132,8 +132,9 @@ class TestStalledJobs:
 
     @pytest.mark.usefixtures("abandoned")
     async def test_one_whose_like_is_waiting_already_is_dropped(self, reading: ReadSession, run: Run) -> None:
-        await run(drop_old, retry_stalled)
-        assert await waiting(reading) == []
+        await drop_old.configure(schedule_in={"hours": 1}).defer_async(timestamp=0)
+        await run(retry_stalled)
+        assert await waiting(reading) == [("drop_old", "todo")]
 
     @pytest.mark.usefixtures("abandoned")
     async def test_one_whose_worker_is_alive_is_left_alone(self, database: Database, reading: ReadSession, run: Run) -> None:

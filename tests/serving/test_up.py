@@ -114,6 +114,7 @@ def test_a_first_start_gives_a_shop_a_signal_stops_all_of_it_and_a_second_start_
     assert shop.stop(signal.SIGTERM) == 0
     assert psutil.wait_procs(family, timeout=5)[1] == []
     assert "Traceback" not in shop.text()
+    assert '"level":"error"' not in shop.text()
 
     again = up().ready()
     assert again.products(password) == 100
