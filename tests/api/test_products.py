@@ -1,6 +1,7 @@
 """Products through the API: what is sent comes back, a change names its version, and lists show everything exactly once."""
 
 import asyncio
+from datetime import datetime
 from itertools import product as product_of
 from typing import Any
 
@@ -333,7 +334,9 @@ class TestListing:
             found = await pages(admin, "/products", limit=limit, **filters)
             assert [product for page in found for product in page] == expected
             found = await pages(admin, "/products", limit=limit, updated_since=since, **filters)
-            assert [product for page in found for product in page] == [product for product in expected if product["updated_at"] >= since]
+            assert [product for page in found for product in page] == [
+                product for product in expected if datetime.fromisoformat(product["updated_at"]) >= datetime.fromisoformat(since)
+            ]
 
     async def test_updated_since_shows_what_changed_at_or_after_that_time_by_time(self, admin: httpx.AsyncClient) -> None:
         first, second, third = [await a_product(admin) for _ in range(3)]

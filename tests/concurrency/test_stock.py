@@ -343,7 +343,8 @@ class TestConnections:
         assert crowded.engine.sync_engine.pool.checkedout() == 0  # type: ignore[attr-defined] # of the queue pool that this is
         await asyncio.sleep(0.1)
         activity = await reading.fetch_all(
-            "SELECT state FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> ALL(%(others)s)", {"others": others}
+            "SELECT state FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> ALL(%(others)s)",
+            {"others": others},
         )
         assert len(activity) <= CONNECTIONS
         assert {state for (state,) in activity} <= {"idle"}

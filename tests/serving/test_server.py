@@ -1,0 +1,315 @@
+"""The server as it is run: real processes on real ports, ended by signals."""
+
+import asyncio
+import contextlib
+import inspect
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.core.config import Settings
+from tests.shop import API, a_location
+
+SERVE = (sys.executable, "-m", "app.cli", "serve")
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 60
+DRAIN_SECONDS = 1.0
+SHUTDOWN_SECONDS = 8.0
+END_SECONDS = DRAIN_SECONDS + SHUTDOWN_SECONDS
+
+
+class Server:
+    """A `stockroom serve` and whatever it starts."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._output = asyncio.create_task(process.stdout.read())
+
+    @property
+    def workers(self) -> set[int]:
+        return {int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()}
+
+    def takes_connections(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
+    async def end(self, seconds: float = END_SECONDS) -> tuple[int, bytes]:
+        """Its exit code and all it wrote, when it and whatever it started have ended."""
+        async with asyncio.timeout(seconds):
+            return await self.process.wait(), await self._output
+
+
+@pytest.fixture
+def environment(database_url: str, settings: Settings) -> dict[str, str]:
+    """Of one worker, which understands the tokens of the tests."""
+    assert settings.signing_keys is not None
+    return {
+        **os.environ,
+        "APP_DATABASE_URL": database_url,
+        "APP_SIGNING_KEYS": settings.signing_keys.get_secret_value(),
+        "APP_CPU_LIMIT": "1",
+        "APP_DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "APP_SHUTDOWN_SECONDS": str(SHUTDOWN_SECONDS),
+        "APP_LOCK_TIMEOUT_SECONDS": "20",
+        "APP_STATEMENT_TIMEOUT_SECONDS": "20",
+    }
+
+
+@asynccontextmanager
+async def serving(environment: dict[str, str], *command: str) -> AsyncIterator[Server]:
+    """A server that is ready; it and all it started are gone afterwards."""
+    port = _free_port()
+    process = await asyncio.create_subprocess_exec(
+        *((sys.executable, *command) if command else SERVE),
+        cwd=ROOT,
+        env={**environment, "APP_PORT": str(port)},
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    server = Server(process, port)
+    try:
+        async with httpx.AsyncClient(base_url=server.url, timeout=5) as client:
+            await until(lambda: _is_ready(client, process), START_SECONDS)
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+async def until(holds: Callable[[], Any], seconds: float) -> None:
+    """Wait for something that can be seen from outside."""
+    async with asyncio.timeout(seconds):
+        while not (await result if inspect.isawaitable(result := holds()) else result):
+            await asyncio.sleep(0.05)
+
+
+@dataclass
+class Crowd:
+    """Keep-alive clients that ask again and again, on a new connection where the old one was closed, until nobody listens any more."""
+
+    port: int
+    paths: tuple[str, ...]
+    answered: int = 0
+    lost: list[str] = field(default_factory=list)
+    saw_draining: bool = False
+    while_draining: set[tuple[str, int, bool]] = field(default_factory=set)
+    """Path, status, and whether the connection was closed, of what was asked after somebody had seen the draining."""
+
+    async def ask(self, size: int) -> None:
+        await asyncio.gather(*(self._ask(self.paths[number % len(self.paths)], pause=0.02 * (number % 3)) for number in range(size)))
+
+    async def _ask(self, path: str, pause: float) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except ConnectionRefusedError:
+                return
+            try:
+                while not await self._closes(reader, writer, path):
+                    await asyncio.sleep(pause)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                self.lost.append(f"{path}: {error!r}")
+            finally:
+                writer.close()
+
+    async def _closes(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> bool:
+        saw_draining = self.saw_draining
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: stockroom.test\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+        closes = b"connection: close" in head
+        self.answered += 1
+        self.saw_draining |= closes
+        if saw_draining:
+            self.while_draining.add((path, int(head.split()[1]), closes))
+        return closes
+
+
+async def test_a_server_that_is_told_to_stop_drains_loses_nothing_and_ends_in_time(
+    admin: httpx.AsyncClient, environment: dict[str, str], database_url: str
+) -> None:
+    place = await a_location(admin, "BER-1")
+    async with (
+        serving(environment) as server,
+        httpx.AsyncClient(base_url=server.url, headers=admin.headers, timeout=30) as client,
+        await psycopg.AsyncConnection.connect(database_url) as holder,
+    ):
+        behind_a_proxy = {"X-Forwarded-For": "203.0.113.9"}
+        assert (await client.get(f"{API}/locations", headers=behind_a_proxy)).json()["items"] == [place]
+        crowd = Crowd(server.port, ("/livez", "/healthz", f"{API}/products", "/nowhere"))
+        asking = asyncio.create_task(crowd.ask(12))
+        await until(lambda: crowd.answered > 100, 30)
+
+        # A request in flight: it waits for a row that is free only when nobody listens any more.
+        await holder.execute("SELECT FROM location FOR UPDATE")
+        in_flight = asyncio.create_task(client.patch(f"{API}/locations/{place['id']}", json={"name": "Berlin"}))
+        await until(lambda: _somebody_waits_for_a_lock(holder), 10)
+
+        server.process.terminate()
+        started = time.monotonic()
+        async with asyncio.timeout(END_SECONDS):
+            await asking
+        assert time.monotonic() - started >= DRAIN_SECONDS
+        assert not in_flight.done()
+        await holder.rollback()
+        answer = await in_flight
+        code, output = await server.end(started + END_SECONDS - time.monotonic())
+
+    assert code == 0
+    assert crowd.lost == []
+    assert crowd.while_draining == {("/livez", 200, True), ("/healthz", 503, True), (f"{API}/products", 401, True), ("/nowhere", 404, True)}
+    assert (answer.status_code, answer.json()["name"], answer.headers["Connection"]) == (200, "Berlin", "close")
+
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
+    assert {line.get("logger") for line in lines} == {None, "gunicorn.error", "uvicorn.error"}
+    assert {line["level"] for line in lines} == {"info"}
+    assert {line["route"] for line in lines if line["event"] == "request" and line["status"] == 200} == {
+        f"{API}/locations",
+        f"{API}/locations/{{location_id}}",
+    }
+    for secret in (
+        environment["APP_DATABASE_URL"],
+        environment["APP_SIGNING_KEYS"].splitlines()[1],
+        admin.headers["Authorization"].split()[1],
+    ):
+        assert secret.encode() not in output
+
+
+async def test_the_numbers_of_two_workers_add_up_also_when_one_was_killed_and_ctrl_c_ends_both_at_once(environment: dict[str, str]) -> None:
+    async with serving({**environment, "APP_CPU_LIMIT": "2", "APP_DRAIN_SECONDS": "30"}) as server:
+        assert len(server.workers) == 2
+        route, expected = f"{API}/products/{{product_id}}", 0
+        for _ in range(2):
+            expected += await _ask_on_connections_of_their_own(server, f"{API}/products/made-up", 40)
+            assert await _requests(server, route) == expected
+            victim = max(server.workers)
+            os.kill(victim, signal.SIGKILL)
+            await until(partial(_is_replaced, server, victim), START_SECONDS)
+            assert await _requests(server, route) == expected
+        server.process.send_signal(signal.SIGINT)
+        code, output = await server.end()
+    assert code == 0
+    assert b"SIGKILL" not in output.partition(b"Handling signal: int")[2]
+
+
+async def test_a_server_ends_when_whoever_started_it_is_killed(environment: dict[str, str]) -> None:
+    async with serving(environment, "-c", _STARTS_A_SERVER) as server:
+        server.process.kill()
+        await server.end()
+        assert not server.takes_connections()
+
+
+async def test_workers_end_when_their_arbiter_is_killed(environment: dict[str, str]) -> None:
+    """Here the settings are those of the caller, as with the database of a data folder, and not of the environment."""
+    url = environment.pop("APP_DATABASE_URL")
+    async with serving(environment, "-c", _SERVES_A_DATABASE, url) as server:
+        assert len(server.workers) == 1
+        server.process.kill()
+        await server.end()
+        assert not server.takes_connections()
+
+
+async def test_a_taken_port_is_one_clear_line_and_what_to_do(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, errors = await _failing({**environment, "APP_PORT": str(port)})
+    assert code == 1
+    assert errors.splitlines() == [
+        f"error: cannot listen on 127.0.0.1 port {port}: Address already in use",
+        f"  choose another:  --port {port + 1}",
+    ]
+
+
+async def test_a_capacity_that_does_not_fit_is_refused_with_the_arithmetic(environment: dict[str, str]) -> None:
+    code, errors = await _failing({**environment, "APP_PORT": str(_free_port()), "APP_REPLICA_CEILING": "5000"})
+    assert code == 1
+    assert errors.startswith("error: ")
+    assert "max_connections" in errors
+    assert "Traceback" not in errors
+
+
+_STARTS_A_SERVER = """
+import os, subprocess, sys
+from app.core.orphans import child_environment
+subprocess.run([sys.executable, "-m", "app.cli", "serve"], env={**os.environ, **child_environment()})
+"""
+
+_SERVES_A_DATABASE = """
+import sys
+from app.core.config import get_settings
+from app.core.server import serve
+serve(get_settings().with_database(sys.argv[1]))
+"""
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+async def _failing(environment: dict[str, str]) -> tuple[int | None, str]:
+    """A server that does not start: its exit code, and what it writes on standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *SERVE, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), START_SECONDS)
+    assert output == b""
+    return process.returncode, errors.decode()
+
+
+async def _is_ready(client: httpx.AsyncClient, process: asyncio.subprocess.Process) -> bool:
+    assert process.returncode is None, "it ended instead"
+    try:
+        return (await client.get("/healthz")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def _somebody_waits_for_a_lock(connection: psycopg.AsyncConnection[Any]) -> bool:
+    cursor = await connection.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+    return bool(await cursor.fetchall())
+
+
+def _is_replaced(server: Server, victim: int) -> bool:
+    return len(server.workers - {victim}) == 2
+
+
+async def _ask_on_connections_of_their_own(server: Server, path: str, times: int) -> int:
+    async with httpx.AsyncClient(base_url=server.url, timeout=START_SECONDS, headers={"Connection": "close"}) as client:
+        for _ in range(times):
+            assert (await client.get(path)).status_code == 401
+    return times
+
+
+async def _requests(server: Server, route: str) -> float:
+    """How many requests the metrics have counted for a route, whichever worker answers."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=START_SECONDS) as client:
+        text = (await client.get("/metrics")).text
+    assert "made-up" not in text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "stockroom_http_request_duration_seconds_count" and sample.labels["route"] == route
+    )
