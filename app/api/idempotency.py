@@ -14,8 +14,9 @@ from app.services import idempotency
 
 _KEPT_HEADERS = frozenset({"content-type", "etag", "location"})
 _DESCRIPTION = (
-    "Your own name for this request, such as a UUID: 1 to 255 visible ASCII characters. Repeat a request with the same key and body, and you get the first "
-    "answer again instead of a second effect. Keys are yours alone and are kept for 24 hours (`APP_IDEMPOTENCY_LIFETIME_HOURS`)."
+    "Your own name for this request, such as a UUID: 1 to 255 visible ASCII characters. Once a request has succeeded, repeating it with the same key and "
+    "body gives its answer again instead of a second effect; one that was refused has had none, and its key is free. "
+    "Keys are yours alone and are kept for 24 hours (`APP_IDEMPOTENCY_LIFETIME_HOURS`)."
 )
 _Required = Annotated[str, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$", description=_DESCRIPTION)]
 _Optional = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$", description=_DESCRIPTION)]

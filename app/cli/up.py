@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -35,15 +34,11 @@ _STOP_SECONDS = 30.0
 _DRAIN_SECONDS = "0.5"
 
 
-class _Stop(BaseException):
-    """Ctrl-C or SIGTERM."""
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@dataclass(frozen=True, slots=True)
-class _Login:
-    email: str
-    password: str | None
-    """None: shown at an earlier start."""
+class _Stop(KeyboardInterrupt):
+    """Ctrl-C, SIGTERM, or a terminal that was closed. A KeyboardInterrupt, because asyncio lets only those out of its callbacks."""
 
 
 def run(settings: Settings, *, demo: bool) -> None:
@@ -59,17 +54,18 @@ def run(settings: Settings, *, demo: bool) -> None:
     console = Console(highlight=False)
     refuse_a_taken_port(settings.host, settings.port)
     with ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOP_SIGNALS:
             signal.signal(number, _raise_stop)
         try:
             stack.enter_context(_only_one_in(settings.data_folder))
-            settings = _with_database(settings, stack, console)
+            server = _embedded(settings, stack, console)
+            settings = settings.with_database(server.database_url) if server else settings
             settings = _with_signing_key(settings)
             login = asyncio.run(_prepare(settings, demo=demo, console=console))
             processes = [stack.enter_context(_child(name, settings)) for name in ("serve", "worker")]
             _wait_until_ready(settings, processes)
             _say_where(settings, login, console)
-            _watch(processes)
+            _watch(processes, server)
         except _Stop:
             console.print("\nstopping …")
         finally:
@@ -94,16 +90,17 @@ def _only_one_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _with_database(settings: Settings, stack: ExitStack, console: Console) -> Settings:
+def _embedded(settings: Settings, stack: ExitStack, console: Console) -> EmbeddedPostgres | None:
+    """The embedded database, started; None when there is an outside one, which answers."""
     if settings.database_url is not None:
         console.print("database   the one given")
         asyncio.run(wait_for_database(settings.require_database_url(), seconds=10))
-        return settings
+        return None
     server = EmbeddedPostgres(settings.data_folder)
     stack.callback(server.stop)
     server.start()
     console.print(f"database   embedded PostgreSQL in {settings.data_folder}")
-    return settings.with_database(server.database_url)
+    return server
 
 
 def _with_signing_key(settings: Settings) -> Settings:
@@ -119,21 +116,22 @@ def _with_signing_key(settings: Settings) -> Settings:
     return settings.model_copy(update={"signing_keys": SecretStr(file.read_text())})
 
 
-async def _prepare(settings: Settings, *, demo: bool, console: Console) -> _Login:
+async def _prepare(settings: Settings, *, demo: bool, console: Console) -> str:
+    """Make what has to be in the database; returns how to log in, in words."""
     url = settings.require_database_url()
     await asyncio.to_thread(migrations.upgrade, url)
     console.print(f"schema     at {migrations.head()}")
     database = Database(url, settings, pool_size=2)
     try:
-        login = await _first_administrator(settings, database)
+        login = await _first_administrator(settings, database, console)
         if demo:
-            await _demo_catalogue(database, console)
+            await _demo_catalogue(settings, database, console)
     finally:
         await database.close()
     return login
 
 
-async def _first_administrator(settings: Settings, database: Database) -> _Login:
+async def _first_administrator(settings: Settings, database: Database, console: Console) -> str:
     password = settings.admin_password.get_secret_value() if settings.admin_password else secrets.token_urlsafe(15)
     passwords = Passwords(concurrency=1)
     try:
@@ -142,15 +140,26 @@ async def _first_administrator(settings: Settings, database: Database) -> _Login
         passwords.close()
     async with database.write() as session:
         made = await users.ensure_admin(session, settings.admin_email, hashed)
-    return _Login(settings.admin_email, password if made and settings.admin_password is None else None)
+    if not made:
+        return "as one of the users there are; forgotten: stockroom user list, stockroom user reset-password EMAIL"
+    if settings.admin_password is not None:
+        return f"{settings.admin_email}  password from APP_ADMIN_PASSWORD"
+    shown = f"{settings.admin_email}  password {password}  (shown this once)"
+    # At once, not only at the end: whatever goes wrong from here on, it has been seen.
+    console.print(f"login      {shown}", soft_wrap=True)
+    return shown
 
 
-async def _demo_catalogue(database: Database, console: Console) -> None:
+async def _demo_catalogue(settings: Settings, database: Database, console: Console) -> None:
+    # There while the demo is being stored, which takes several transactions: a start that finds it goes on with it, and importing twice does no harm.
+    unfinished = settings.data_folder / "demo-unfinished"
     rows = await database.read().fetch_all("SELECT EXISTS (SELECT FROM product) OR EXISTS (SELECT FROM location)")
-    if rows[0][0]:
+    if rows[0][0] and not unfinished.exists():
         return
+    unfinished.touch()
     with console.status("catalogue  making the demo shop …"):
         summary = await imports.load_demo(database)
+    unfinished.unlink()
     console.print(
         f"catalogue  {summary.products.created} products, {summary.variants.created} variants, {summary.locations.created} locations"
     )
@@ -209,9 +218,11 @@ def _answers(settings: Settings) -> bool:
         connection.close()
 
 
-def _watch(processes: list[subprocess.Popen[bytes]]) -> NoReturn:
+def _watch(processes: list[subprocess.Popen[bytes]], server: EmbeddedPostgres | None) -> NoReturn:
     while True:
         _refuse_the_dead(processes)
+        if server is not None and not server.is_running:
+            raise ServerError("the embedded database ended unexpectedly; start again, it recovers by itself")
         time.sleep(0.5)
 
 
@@ -221,16 +232,10 @@ def _refuse_the_dead(processes: list[subprocess.Popen[bytes]]) -> None:
             raise ServerError(f"a process ended unexpectedly (exit code {process.returncode}); its log is above")
 
 
-def _say_where(settings: Settings, login: _Login, console: Console) -> None:
+def _say_where(settings: Settings, login: str, console: Console) -> None:
     url = f"http://{'localhost' if settings.host in ('127.0.0.1', '0.0.0.0') else settings.host}:{settings.port}"  # noqa: S104
-    if login.password is not None:
-        credentials = f"{login.email}  password {login.password}  (shown this once)"
-    elif settings.admin_password is not None:
-        credentials = f"{login.email}  password from APP_ADMIN_PASSWORD"
-    else:
-        credentials = f"{login.email}  password as shown at the first start; forgotten: stockroom user reset-password {login.email}"
     console.print(
-        f"\n[bold]Stockroom is up[/bold]\n  service  {url}\n  docs     {url}/docs\n  login    {credentials}\n  stop     Ctrl-C\n",
+        f"\n[bold]Stockroom is up[/bold]\n  service  {url}\n  docs     {url}/docs\n  login    {login}\n  stop     Ctrl-C\n",
         soft_wrap=True,
     )
 
@@ -242,5 +247,5 @@ def _raise_stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _ignore_signals() -> None:
     # From here on everything is being stopped; another Ctrl-C must not leave half of it behind.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

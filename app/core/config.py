@@ -76,8 +76,8 @@ class Settings(BaseSettings):
     """Whether browsers may send cookies or HTTP authentication along. Tokens in `Authorization` do not need it."""
 
     signing_keys: SecretStr | None = None
-    """One or more P-256 private keys in PEM. The first signs access tokens (ES256), all are accepted,
-    so a new key is put in front and the old one kept until its last token has expired. `stockroom up` makes one. Required in production."""
+    """One or more P-256 private keys in PEM. The first signs access tokens (ES256), all are accepted. `stockroom up` makes one. Required in production.
+    To rotate: add the new key at the end everywhere, then move it to the front everywhere, and drop the old one when its last token has expired."""
 
     token_issuer: str = "stockroom"
     """The `iss` of access tokens."""

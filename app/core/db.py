@@ -148,6 +148,8 @@ class Database:
                 "keepalives_idle": 30,
                 "keepalives_interval": 10,
                 "keepalives_count": 3,
+                # Keepalives are silent while an answer is awaited: without this a lost host would hold the pool until TCP gives up.
+                "tcp_user_timeout": 10_000,
                 "options": " ".join(
                     f"-c {name}={value}"
                     for name, value in {

@@ -15,5 +15,3 @@ REQUEST_DURATION_SECONDS = Histogram(
 UNHANDLED_ERRORS_TOTAL = Counter(
     "stockroom_unhandled_errors_total", "Requests that ended in a fault of ours (500), by route template.", ["route"]
 )
-
-RESERVATIONS_EXPIRED_TOTAL = Counter("stockroom_reservations_expired_total", "Reservations whose time ran out, swept by a job worker.")

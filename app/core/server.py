@@ -36,7 +36,7 @@ CONNECTIONS_PER_JOB_WORKER = 6
 _MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _LINGER_SECONDS = 0.3
 # From glibc's malloc.h.
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_M_ARENA_MAX = -8
 # <linux/filter.h> and <asm-generic/socket.h>; Python does not name them.
 _BPF_RET = 0x06
 _SO_ATTACH_FILTER = 26
@@ -108,7 +108,7 @@ def serve(settings: Settings) -> None:
     os.environ.pop(_MULTIPROC, None)
     if sizes.workers_per_pod > 1:
         os.environ[_MULTIPROC] = tempfile.mkdtemp(prefix="stockroom-metrics-", dir=_memory_folder())
-    _give_memory_back()
+    _keep_few_heaps()
     _Gunicorn(settings, sizes).run()
 
 
@@ -224,7 +224,7 @@ def _refuse_newcomers(listener: socket.socket) -> None:
     """
     if sys.platform == "linux":
         return_nothing = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RET, 0, 0, 0))
-        with suppress(PermissionError):
+        with suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(return_nothing)))
 
 
@@ -238,11 +238,10 @@ def _server_limits(url: str) -> dict[str, int]:
     return limits | dict(rows)
 
 
-def _give_memory_back() -> None:
-    """Have glibc return large blocks to the system at once (mallopt(3)); a worker would else keep the 19 MiB of every Argon2 hash it ever ran at a time."""
+def _keep_few_heaps() -> None:
+    """Have glibc keep two heaps instead of eight a core (mallopt(3)): every thread that hashed a password would else keep 19 MiB in one of its own."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
         mallopt(_M_ARENA_MAX, 2)
 
 

@@ -9,7 +9,6 @@ from procrastinate.jobs import Status
 
 from app.core.config import Settings
 from app.core.db import Database
-from app.core.metrics import RESERVATIONS_EXPIRED_TOTAL
 from app.services import idempotency, logins, reservations
 
 _log = structlog.get_logger()
@@ -43,7 +42,6 @@ async def expire_reservations(context: JobContext, timestamp: int) -> None:
         if ended < most:
             break
     if expired:
-        RESERVATIONS_EXPIRED_TOTAL.inc(expired)
         _log.info("reservations_expired", count=expired)
 
 
@@ -52,8 +50,14 @@ async def expire_reservations(context: JobContext, timestamp: int) -> None:
 async def drop_old(context: JobContext, timestamp: int) -> None:
     """Forget answers to idempotency keys and failed logins that nobody will ask for any more."""
     del timestamp
+    keys, most = 0, 5000
+    while True:
+        async with database_of(context).write() as session:
+            dropped = await idempotency.drop_old(session, older_than_hours=settings_of(context).idempotency_lifetime_hours, most=most)
+        keys += dropped
+        if dropped < most:
+            break
     async with database_of(context).write() as session:
-        keys = await idempotency.drop_old(session, older_than_hours=settings_of(context).idempotency_lifetime_hours)
         attempts = await logins.drop_stale(session)
     _log.info("dropped_old", idempotency_keys=keys, login_attempts=attempts)
 

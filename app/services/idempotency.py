@@ -89,12 +89,14 @@ async def keep(session: WriteSession, request: Request, answer: Answer) -> None:
         raise IdempotencyInProgress
 
 
-async def drop_old(session: WriteSession, *, older_than_hours: int) -> int:
-    """Forget answers that are too old to be asked for; returns how many."""
+async def drop_old(session: WriteSession, *, older_than_hours: int, most: int = 5000) -> int:
+    """Forget answers that are too old to be asked for, at most so many at once; returns how many."""
     rows = await session.fetch_all(
         """
-        WITH dropped AS (DELETE FROM idempotency_key WHERE created_at < now() - make_interval(hours => %(hours)s) RETURNING 1) SELECT count(*) FROM dropped
+        WITH dropped AS (DELETE FROM idempotency_key WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM idempotency_key WHERE created_at < now() - make_interval(hours => %(hours)s) LIMIT %(most)s
+            )) RETURNING 1) SELECT count(*) FROM dropped
         """,
-        {"hours": older_than_hours},
+        {"hours": older_than_hours, "most": most},
     )
     return int(rows[0][0])
