@@ -143,7 +143,7 @@ def test_what_was_killed_heals_at_the_next_start_and_killing_up_alone_takes_its_
     psutil.wait_procs(family, timeout=10)
 
     second = up("--no-demo").ready()
-    ours = [process for process in second.family() if "app.cli" in " ".join(process.cmdline())]
+    ours = [process for process in second.family() if "app.cli" in _command(process)]
     second.process.kill()
     assert psutil.wait_procs(ours, timeout=20)[1] == []
     assert "Traceback" not in second.text()
@@ -195,7 +195,13 @@ def test_a_database_that_does_not_answer_is_one_clear_line(up: Callable[..., Up]
 
 
 def _serves(process: psutil.Process, folder: Path) -> bool:
+    command = _command(process)
+    return "/postgres " in command and str(folder) in command
+
+
+def _command(process: psutil.Process) -> str:
     try:
-        return process.name() == "postgres" and str(folder) in " ".join(process.cmdline())
+        return " ".join(process.cmdline())
     except psutil.Error:
-        return False
+        # Gone, or waiting to be reaped.
+        return ""
