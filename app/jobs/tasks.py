@@ -1,6 +1,7 @@
 """The tasks, and when they run by themselves."""
 
-from typing import cast
+from functools import partial
+from typing import Protocol, cast
 
 import structlog
 from procrastinate import App, JobContext, PsycopgConnector
@@ -8,7 +9,7 @@ from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status
 
 from app.core.config import Settings
-from app.core.db import Database
+from app.core.db import Database, WriteSession
 from app.services import idempotency, logins, reservations
 
 _log = structlog.get_logger()
@@ -34,13 +35,7 @@ def settings_of(context: JobContext) -> Settings:
 async def expire_reservations(context: JobContext, timestamp: int) -> None:
     """Give back the stock of reservations whose time is up."""
     del timestamp
-    expired, most = 0, 200
-    while True:
-        async with database_of(context).write() as session:
-            ended = await reservations.expire_due(session, most=most)
-        expired += ended
-        if ended < most:
-            break
+    expired = await _in_batches(database_of(context), reservations.expire_due, most=200)
     if expired:
         _log.info("reservations_expired", count=expired)
 
@@ -50,13 +45,8 @@ async def expire_reservations(context: JobContext, timestamp: int) -> None:
 async def drop_old(context: JobContext, timestamp: int) -> None:
     """Forget answers to idempotency keys and failed logins that nobody will ask for any more."""
     del timestamp
-    keys, most = 0, 5000
-    while True:
-        async with database_of(context).write() as session:
-            dropped = await idempotency.drop_old(session, older_than_hours=settings_of(context).idempotency_lifetime_hours, most=most)
-        keys += dropped
-        if dropped < most:
-            break
+    drop_keys = partial(idempotency.drop_old, older_than_hours=settings_of(context).idempotency_lifetime_hours)
+    keys = await _in_batches(database_of(context), drop_keys, most=5000)
     async with database_of(context).write() as session:
         attempts = await logins.drop_stale(session)
     _log.info("dropped_old", idempotency_keys=keys, login_attempts=attempts)
@@ -75,3 +65,18 @@ async def retry_stalled(context: JobContext, timestamp: int) -> None:
         except UniqueViolation:
             # Its queueing lock is taken: one like it waits already, so this one is not needed any more.
             await manager.finish_job(job, status=Status.ABORTED, delete_job=True)
+
+
+class _Step(Protocol):
+    async def __call__(self, session: WriteSession, *, most: int) -> int: ...
+
+
+async def _in_batches(database: Database, step: _Step, *, most: int) -> int:
+    """Take a step in transactions of its own until one of them found less than `most` to do; returns how much was done in all."""
+    total = 0
+    while True:
+        async with database.write() as session:
+            done = await step(session, most=most)
+        total += done
+        if done < most:
+            return total
