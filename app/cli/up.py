@@ -247,5 +247,6 @@ def _raise_stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _ignore_signals() -> None:
     # From here on everything is being stopped; another Ctrl-C must not leave half of it behind.
+    # A handler that does nothing, not SIG_IGN: Python complains on standard error of a signal that was already on its way.
     for number in _STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda _number, _frame: None)
