@@ -3,13 +3,13 @@
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from math import isfinite
 from operator import attrgetter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 from fastapi import APIRouter
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Form
 from fastapi.routing import APIRoute
@@ -118,27 +118,68 @@ class StrictRoute(APIRoute):
 
 
 @dataclass(frozen=True, slots=True)
+class _Parameter:
+    """A value that a function takes from the path, the query or a header."""
+
+    name: str
+    location: tuple[str, str]
+    repeats: bool
+    field: Any
+
+    @classmethod
+    def of(cls, field: Any, place: str) -> "_Parameter":
+        """Lay out what FastAPI found about a parameter."""
+        alias = field.validation_alias or field.alias
+        return cls(field.name, (place, alias), get_origin(field.field_info.annotation) is list, field)
+
+    def value(self, given: Any, errors: list[Any]) -> Any:
+        """Its value, or its default; what is wrong with it is added to `errors`."""
+        alias = self.location[1]
+        if alias in given:
+            value, wrong = self.field.validate(given.getlist(alias) if self.repeats else given[alias], loc=self.location)
+            errors += wrong
+            return value
+        if self.field.field_info.is_required():
+            errors.append({"type": "missing", "loc": self.location, "msg": "Field required"})
+        return self.field.get_default()
+
+
+@dataclass(frozen=True, slots=True)
 class _Call:
     """One function of a route's signature, and where its arguments come from."""
 
     function: Callable[..., Awaitable[Any]]
     name: str | None
     needs: "tuple[_Call, ...]"
-    parameters: tuple[tuple[Callable[[Request], Any], list[Any]], ...]
+    parameters: tuple[tuple[Callable[[Request], Any], tuple[_Parameter, ...]], ...]
     request_name: str | None
     constants: dict[str, Any]
 
     @classmethod
     def of(cls, dependant: Dependant) -> "_Call":
-        """Lay out what FastAPI found in a signature."""
-        assert dependant.call is not None  # noqa: S101 - so for every route and dependency
+        """Lay out what FastAPI found in a signature.
+
+        Raises:
+            TypeError: it asks for what is not served here, which would else be missing without a word.
+        """
+        call = dependant.call
+        if call is None or not (iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__)):
+            raise TypeError(f"{call} is not a coroutine function: there are no threads here")
+        if dependant.cookie_params or dependant.response_param_name or dependant.background_tasks_param_name:
+            raise TypeError(f"{call} asks for more than path, query, headers, a body, the request and dependencies")
         scopes = [*(dependant.parent_oauth_scopes or ()), *(dependant.own_oauth_scopes or ())]
-        sources = {"path_params": dependant.path_params, "query_params": dependant.query_params, "headers": dependant.header_params}
+        sources = {
+            "path": (attrgetter("path_params"), dependant.path_params),
+            "query": (attrgetter("query_params"), dependant.query_params),
+            "header": (attrgetter("headers"), dependant.header_params),
+        }
         return cls(
-            function=dependant.call,
+            function=call,
             name=dependant.name,
             needs=tuple(cls.of(needed) for needed in dependant.dependencies),
-            parameters=tuple((attrgetter(source), fields) for source, fields in sources.items() if fields),
+            parameters=tuple(
+                (read, tuple(_Parameter.of(field, place) for field in fields)) for place, (read, fields) in sources.items() if fields
+            ),
             request_name=dependant.request_param_name,
             constants={dependant.security_scopes_param_name: SecurityScopes(scopes)} if dependant.security_scopes_param_name else {},
         )
@@ -152,10 +193,10 @@ class _Call:
                 result = await needed.function(**given)
                 if needed.name is not None:
                     values[needed.name] = result
-        for source, fields in self.parameters:
-            found, wrong = request_params_to_args(fields, source(request))
-            values.update(found)
-            errors += wrong
+        for read, parameters in self.parameters:
+            source = read(request)
+            for parameter in parameters:
+                values[parameter.name] = parameter.value(source, errors)
         if self.request_name is not None:
             values[self.request_name] = request
         return values
