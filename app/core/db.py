@@ -6,25 +6,22 @@ it needs, so a type checker catches a write on a read session.
 """
 
 import asyncio
-import select
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import psycopg
-import sqlalchemy
 from psycopg import errors as pg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.util import greenlet_spawn
 
 from app.core.config import Settings
+from app.core.pool import Pool, driver_connection, needs_greenlet
 from app.core.problems import Conflict, DatabaseUnavailable, DeadlineExceeded, Overloaded, Problem, ValidationFailed
 
 Parameters = Mapping[str, object]
@@ -35,8 +32,8 @@ _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 class ReadSession:
     """Reads, each statement on its own (AUTOCOMMIT). Holds a connection only while a statement runs, so there is nothing to close."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._connect = engine.sync_engine.pool.connect
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
         """The rows of a prepared statement, run on the driver's own connection from this session's pool.
@@ -61,11 +58,11 @@ class ReadSession:
         return rows[0] if rows else None
 
     async def _fetch_all(self, query: str, parameters: Parameters) -> list[TupleRow]:
-        fairy = await greenlet_spawn(self._connect)
+        pooled = await self._pool.check_out()
         try:
-            return await _run(_driver(fairy), query, parameters)
+            return await _run(driver_connection(pooled), query, parameters)
         finally:
-            await _give_back(fairy)
+            await self._pool.give_back(pooled)
 
 
 class WriteSession(ReadSession):
@@ -74,9 +71,9 @@ class WriteSession(ReadSession):
     A connection is taken, and the transaction begun, with the first statement.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__(engine)
-        self._fairy: PoolProxiedConnection | None = None
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self._pooled: PoolProxiedConnection | None = None
 
     async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
         """As in `ReadSession`, but inside the transaction and never tried twice."""
@@ -84,10 +81,10 @@ class WriteSession(ReadSession):
 
     async def driver_connection(self) -> psycopg.AsyncConnection[TupleRow]:
         """The driver's connection that the transaction runs on."""
-        if self._fairy is None:
-            self._fairy = await greenlet_spawn(self._connect)
-            await _driver(self._fairy).execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        return _driver(self._fairy)
+        if self._pooled is None:
+            self._pooled = await self._pool.check_out()
+            await driver_connection(self._pooled).execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        return driver_connection(self._pooled)
 
     async def commit(self) -> None:
         """Make the changes last and give the connection back.
@@ -95,9 +92,9 @@ class WriteSession(ReadSession):
         Raises:
             psycopg.errors.InFailedSqlTransaction: a statement had failed, and its error was passed over: PostgreSQL has rolled back.
         """
-        if self._fairy is None:
+        if self._pooled is None:
             return
-        cursor = await _driver(self._fairy).execute("COMMIT")
+        cursor = await driver_connection(self._pooled).execute("COMMIT")
         # PostgreSQL answers COMMIT with ROLLBACK, not with an error, when the transaction had failed.
         if cursor.statusmessage != "COMMIT":
             raise pg.InFailedSqlTransaction("the transaction had failed and was rolled back")
@@ -105,20 +102,20 @@ class WriteSession(ReadSession):
 
     async def rollback(self) -> None:
         """Undo the changes, if there are any, and give the connection back. Also when the task is being cancelled."""
-        if self._fairy is not None:
+        if self._pooled is not None:
             await asyncio.shield(self._roll_back())
 
     async def _roll_back(self) -> None:
         try:
-            if self._fairy is not None and _driver(self._fairy).pgconn.transaction_status in _OPEN:
-                await _driver(self._fairy).execute("ROLLBACK")
+            if self._pooled is not None and driver_connection(self._pooled).pgconn.transaction_status in _OPEN:
+                await driver_connection(self._pooled).execute("ROLLBACK")
         finally:
             await self._give_back()
 
     async def _give_back(self) -> None:
-        fairy, self._fairy = self._fairy, None
-        if fairy is not None:
-            await _give_back(fairy)
+        pooled, self._pooled = self._pooled, None
+        if pooled is not None:
+            await self._pool.give_back(pooled)
 
 
 class Database:
@@ -136,13 +133,12 @@ class Database:
             isolation_level="AUTOCOMMIT",
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=settings.pool_timeout_seconds,
             # LIFO keeps a small set of connections hot; the rest go idle and can be closed by the server unnoticed.
             pool_use_lifo=True,
             # Sessions give back only connections that are idle, outside of any transaction.
             pool_reset_on_return=None,
             connect_args={
-                "async_creator_fn": _connect,
+                "async_creator_fn": needs_greenlet(_connect),
                 "connect_timeout": 5,
                 "application_name": "stockroom",
                 "keepalives_idle": 30,
@@ -161,15 +157,15 @@ class Database:
                 ),
             },
         )
-        event.listen(self.engine.sync_engine.pool, "checkout", _refuse_a_dead_connection)
+        self._pool = Pool(self.engine, size=pool_size, timeout_seconds=settings.pool_timeout_seconds)
 
     def read(self) -> ReadSession:
         """A session for reads."""
-        return ReadSession(self.engine)
+        return ReadSession(self._pool)
 
     def write_session(self) -> WriteSession:
         """A transaction to commit or to roll back oneself."""
-        return WriteSession(self.engine)
+        return WriteSession(self._pool)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
@@ -231,8 +227,6 @@ def problem_from(error: BaseException) -> Problem | None:
     if isinstance(error, DBAPIError):
         error = error.orig or error
     match error:
-        case sqlalchemy.exc.TimeoutError():
-            return Overloaded("All database connections of this process are in use.")
         case pg.QueryCanceled():
             return DeadlineExceeded("The database needed longer than it may for one statement.")
         case pg.LockNotAvailable() | pg.DeadlockDetected() | pg.SerializationFailure():
@@ -248,21 +242,11 @@ def problem_from(error: BaseException) -> Problem | None:
     return None
 
 
-def _driver(fairy: PoolProxiedConnection) -> psycopg.AsyncConnection[TupleRow]:
-    return cast("psycopg.AsyncConnection[TupleRow]", fairy.driver_connection)
-
-
-async def _give_back(fairy: PoolProxiedConnection) -> None:
-    if _driver(fairy).pgconn.transaction_status == TransactionStatus.IDLE:
-        fairy.close()
-    else:
-        await asyncio.shield(greenlet_spawn(fairy.invalidate))
-
-
 async def _run(connection: psycopg.AsyncConnection[TupleRow], query: str, parameters: Parameters) -> list[TupleRow]:
     # The texts are constants of our services; psycopg's type wants a LiteralString, which a composed constant is not.
     cursor = await connection.execute(cast("Any", query), parameters, prepare=True, binary=True)
-    return await cursor.fetchall() if cursor.description else []
+    # `description` would tell as well, and make an object of every column for it.
+    return await cursor.fetchall() if cursor.rownumber is not None else []
 
 
 async def _connect(*arguments: Any, **named: Any) -> psycopg.AsyncConnection[TupleRow]:
@@ -281,24 +265,6 @@ async def _connect(*arguments: Any, **named: Any) -> psycopg.AsyncConnection[Tup
 def _discard(connecting: "asyncio.Future[psycopg.AsyncConnection[TupleRow]]") -> None:
     if not connecting.cancelled() and connecting.exception() is None:
         connecting.result().pgconn.finish()
-
-
-def _refuse_a_dead_connection(dbapi_connection: Any, _record: object, _proxy: object) -> None:
-    """Notice, without a round trip, that the server has closed a pooled connection: a socket at its end is readable.
-
-    Raising makes the pool replace it (SQLAlchemy, "Disconnect Handling"), so a restarted database costs no request.
-    """
-    connection = dbapi_connection.driver_connection
-    if connection.closed or _is_readable(connection.fileno()):
-        error = DisconnectionError("the server closed this connection while it was idle")
-        error.invalidate_pool = True
-        raise error
-
-
-def _is_readable(file_descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(file_descriptor, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 async def wait_for_database(url: str, *, seconds: float) -> None:
