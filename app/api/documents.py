@@ -1,6 +1,6 @@
 """Documents and pages on the wire."""
 
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 import orjson
 from starlette.requests import Request
@@ -8,6 +8,9 @@ from starlette.responses import Response
 
 from app.api.pagination import next_cursor
 from app.services.documents import Document, Page
+
+_QUERY = "%&=+:;,/?@!$'()*"
+"""What may stand in a query as it is (RFC 3986 section 3.4); nothing that could end the `<...>` of a Link."""
 
 
 def document_answer(document: Document, *, status: int = 200, location: str | None = None) -> Response:
@@ -26,8 +29,8 @@ def page_answer(page: Page, request: Request) -> Response:
     cursor = None
     if page.next_after is not None:
         cursor = next_cursor(request, page.next_after)
-        query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-        headers["Link"] = f'<{request.scope["path"]}?{urlencode([*query, ("cursor", cursor)])}>; rel="next"'
+        query = [part for part in request.scope["query_string"].decode("latin-1").split("&") if part and not part.startswith("cursor=")]
+        headers["Link"] = f'<{request.scope["path"]}?{quote("&".join([*query, f"cursor={cursor}"]), safe=_QUERY)}>; rel="next"'
     return Response(
         b'{"items":' + page.items + b',"next_cursor":' + orjson.dumps(cursor) + b"}",
         headers=headers,
