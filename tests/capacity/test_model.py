@@ -57,7 +57,7 @@ class TestWorkedExamples:
         assert (a.budget_connections, a.cap_connections_per_pool) == (89, 44)  # 97 - 5 - 1 migration - 2; 89 / 2
         assert (p.pool_size, p.max_overflow) == (5, 0)
         assert (p.pool_connections, p.peak_connections) == (10, 18)  # 10 + 5 + 1 + 2
-        assert (p.waiters_per_worker, p.password_hashes_per_worker) == (100, 2)  # 5 x 200 ms / 10 ms
+        assert (p.waiters_per_worker, p.password_hashes_per_worker) == (100, 1)  # 5 x 200 ms / 10 ms
         assert p.warnings == ()
 
     def test_a_small_pod_runs_one_worker_and_counts_both_generations_of_a_roll_out(self) -> None:
@@ -68,7 +68,6 @@ class TestWorkedExamples:
         assert a.budget_connections == 71  # 97 - 15 - 1 - 5 - 5
         assert (a.cap_connections_per_pool, p.pool_size) == (14, 5)
         assert p.peak_connections == 51  # 25 + 15 + 1 + 5 + 5
-        assert p.password_hashes_per_worker == 2  # (256 - 190) / 19 is 3
 
     def test_twenty_pods_on_four_hundred_connections_get_what_they_can_use(self) -> None:
         p = accepted(TWENTY_PODS)
@@ -136,14 +135,6 @@ class TestWorkers:
     def test_are_no_more_than_the_ceiling(self) -> None:
         assert accepted(replace(LAPTOP, cpu_limit_millicores=4000, workers_per_pod_ceiling=3)).workers_per_pod == 3
 
-    @pytest.mark.parametrize(
-        ("workers", "memory_mib", "hashes"), [(1, 190, 1), (1, 227, 1), (1, 228, 2), (1, 4096, 2), (2, 395, 1), (2, 396, 2)]
-    )
-    def test_hash_as_many_passwords_at_once_as_the_memory_holds_within_two(self, workers: int, memory_mib: int, hashes: int) -> None:
-        p = accepted(replace(LAPTOP, cpu_limit_millicores=workers * 1000, memory_limit_bytes=memory_mib * MIB))
-        assert p.workers_per_pod == workers
-        assert p.password_hashes_per_worker == hashes
-
 
 class TestWaiters:
     @pytest.mark.parametrize(
@@ -161,9 +152,9 @@ class TestWarnings:
         assert "3 database cores" in warning
 
     def test_a_limit_too_small_for_one_worker_is_named_with_what_it_needs(self) -> None:
-        assert accepted(replace(SMALL_POD, memory_limit_bytes=209 * MIB)).warnings == ()  # 60 + 130 + 19
+        assert accepted(replace(SMALL_POD, memory_limit_bytes=190 * MIB)).warnings == ()  # 60 + 130
         (warning,) = accepted(replace(SMALL_POD, memory_limit_bytes=128 * MIB)).warnings
-        assert "209 MiB" in warning
+        assert "190 MiB" in warning
         assert "128 MiB" in warning
 
     def test_a_load_that_the_pool_cannot_carry_is_named(self) -> None:
@@ -357,7 +348,7 @@ class TestLaws:
             assert 2 <= p.pool_size <= 10
             assert p.max_overflow == 0
             assert 1 <= p.waiters_per_worker <= 1000
-            assert 1 <= p.password_hashes_per_worker <= 2
+            assert p.password_hashes_per_worker == 1
 
     @law
     @given(capacity_inputs(), st.integers(0, 1000))
