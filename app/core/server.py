@@ -35,8 +35,6 @@ CONNECTIONS_PER_JOB_WORKER = 6
 
 _MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _LINGER_SECONDS = 0.3
-# From glibc's malloc.h.
-_M_ARENA_MAX = -8
 # <linux/filter.h> and <asm-generic/socket.h>; Python does not name them.
 _BPF_RET = 0x06
 _SO_ATTACH_FILTER = 26
@@ -108,7 +106,6 @@ def serve(settings: Settings) -> None:
     os.environ.pop(_MULTIPROC, None)
     if sizes.workers_per_pod > 1:
         os.environ[_MULTIPROC] = tempfile.mkdtemp(prefix="stockroom-metrics-", dir=_memory_folder())
-    _keep_few_heaps()
     _Gunicorn(settings, sizes).run()
 
 
@@ -236,13 +233,6 @@ def _server_limits(url: str) -> dict[str, int]:
     except psycopg.OperationalError:
         return limits
     return limits | dict(rows)
-
-
-def _keep_few_heaps() -> None:
-    """Have glibc keep two heaps instead of eight a core (mallopt(3)): every thread that hashed a password would else keep 19 MiB in one of its own."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 2)
 
 
 def _memory_folder() -> str | None:
