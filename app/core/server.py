@@ -24,6 +24,7 @@ from gunicorn.glogging import Logger
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
+from app.capacity.explaining import explain
 from app.capacity.limits import cpu_limit_millicores, memory_limit_bytes
 from app.capacity.model import Inputs, Plan, Refusal, plan
 from app.core.config import Settings, get_settings
@@ -74,7 +75,7 @@ def plan_from_environment(settings: Settings) -> Plan:
         )
     )
     if isinstance(outcome, Refusal):
-        raise ServerError(outcome.explain())
+        raise ServerError(explain(outcome))
     return outcome
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.capacity.explaining import explain
 from app.capacity.model import Inputs, Plan, Refusal, Suggestion, plan
 
 MIB = 1024 * 1024
@@ -37,13 +38,13 @@ TWENTY_PODS = replace(SMALL_POD, cpu_limit_millicores=1000, replica_ceiling=20, 
 
 def accepted(inputs: Inputs) -> Plan:
     decision = plan(inputs)
-    assert isinstance(decision, Plan), decision.explain()
+    assert isinstance(decision, Plan), explain(decision)
     return decision
 
 
 def refused(inputs: Inputs) -> Refusal:
     decision = plan(inputs)
-    assert isinstance(decision, Refusal), decision.explain()
+    assert isinstance(decision, Refusal), explain(decision)
     return decision
 
 
@@ -85,8 +86,33 @@ class TestWorkedExamples:
             {"replica_ceiling": 10, "terminating_pods": 10},  # 25 pods x 3 = 75 of 97 - 21 = 76
             {"max_connections": 159},  # 100 + 45 x 2 - 31
         ]
-        assert "max_client_conn >= 285" in r.pgbouncer  # 225 + 45 + 15
-        assert "default_pool_size x its replicas <= 88" in r.pgbouncer  # 97 - 1 - 5 - 3 that LISTEN
+        assert r.pgbouncer is not None
+        assert "max_client_conn >= 270" in r.pgbouncer  # 225 + 45
+        assert "default_pool_size x its replicas <= 76" in r.pgbouncer  # 97 - 5 - 1 - 15
+
+    def test_behind_a_pgbouncer_of_that_size_they_fit(self) -> None:
+        p = accepted(
+            replace(
+                TWENTY_PODS, max_connections=100, pgbouncer_max_client_connections=270, pgbouncer_server_connections=76, database_cores=12
+            )
+        )
+        assert p.pool_size == 5
+        assert (p.pool_connections, p.arithmetic.direct_connections) == (225, 45)
+        assert (p.role_connections, p.peak_connections) == (92, 97)  # 76 + 15 + 1; + 5
+        assert p.warnings == ()
+
+    def test_a_pgbouncer_that_may_open_too_much_is_refused_in_favour_of_a_smaller_one(self) -> None:
+        r = refused(replace(TWENTY_PODS, max_connections=100, pgbouncer_max_client_connections=270, pgbouncer_server_connections=77))
+        assert r.binding_input == "pgbouncer_server_connections"
+        assert [dict(s.changes) for s in r.suggestions] == [{"pgbouncer_server_connections": 76}, {"max_connections": 101}]
+        assert r.pgbouncer is None
+        assert "what PgBouncer may open is 1 more than the server has left" in explain(r)
+
+    def test_a_role_s_limit_below_the_server_s_binds_and_is_what_to_raise(self) -> None:
+        assert accepted(replace(LAPTOP, role_connection_limit=12)).pool_size == 2  # (12 - 5 - 1 - 2) / 2
+        r = refused(replace(LAPTOP, role_connection_limit=11))
+        assert r.binding_input == "role_connection_limit"
+        assert dict(r.suggestions[-1].changes) == {"role_connection_limit": 12}
 
     def test_eight_workers_a_pod_are_refused_in_favour_of_fewer(self) -> None:
         r = refused(replace(SMALL_POD, cpu_limit_millicores=8000, memory_limit_bytes=None))
@@ -195,12 +221,12 @@ class TestRefusal:
     def test_beyond_what_postgresql_accepts_advises_pgbouncer_alone(self) -> None:
         r = refused(replace(LAPTOP, replica_ceiling=10_000, job_replica_ceiling=10_000, connections_per_job_worker=1000))
         assert r.suggestions == ()
-        assert "does not help: 10001 connections must go around it" in r.pgbouncer
+        assert "does not help: 10000001 connections must go around it" in (r.pgbouncer or "")
 
 
 class TestExplanation:
     def test_of_a_plan_shows_the_arithmetic_in_columns_then_the_warnings(self) -> None:
-        lines = accepted(replace(SMALL_POD, database_cores=3)).explain().splitlines()
+        lines = explain(accepted(replace(SMALL_POD, database_cores=3))).splitlines()
         assert "peak pods              5  = 2 replicas + 1 surge + 2 terminating" in lines
         assert "usable connections    97  = 100 max - 3 superuser_reserved - 0 reserved" in lines
         assert "= budget for pools    71" in lines
@@ -209,17 +235,17 @@ class TestExplanation:
         assert lines[-1].startswith("warning: all pools together are 40 connections")
 
     def test_of_a_refusal_shows_what_binds_and_every_value_to_set(self) -> None:
-        text = refused(replace(TWENTY_PODS, max_connections=100)).explain()
+        text = explain(refused(replace(TWENTY_PODS, max_connections=100)))
         assert "REFUSED: a pool needs at least 2 connections and its share is 0." in text
         assert "What binds: replica_ceiling = 20" in text
         assert "  replica_ceiling=10, terminating_pods=10  ->  a lower ceiling, instead of 20" in text
         assert "  max_connections=159                      ->  at least; 294 for pools of 5" in text
-        assert "  PgBouncer in transaction mode: max_client_conn >= 285" in text
+        assert "  PgBouncer in transaction mode: max_client_conn >= 270" in text
 
     def test_fits_a_terminal(self) -> None:
         profile = replace(SMALL_POD, arrival_rate_per_worker_per_second=140, hold_time_ms=12.5, workers_per_pod_ceiling=1)
         for decision in (plan(profile), plan(TWENTY_PODS), plan(replace(TWENTY_PODS, max_connections=100))):
-            assert max(len(line) for line in decision.explain().splitlines()) <= 100
+            assert max(len(line) for line in explain(decision).splitlines()) <= 100
 
 
 class TestInputs:
@@ -245,6 +271,12 @@ class TestInputs:
         with pytest.raises(ValueError, match=f"^{field} is {value}: give a number {allowed}"):
             replace(LAPTOP, **{field: value})
 
+    def test_half_of_a_pgbouncer_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="both, or neither"):
+            replace(LAPTOP, pgbouncer_max_client_connections=100)
+        with pytest.raises(ValueError, match="both, or neither"):
+            replace(LAPTOP, pgbouncer_server_connections=10)
+
     def test_reservations_that_leave_nothing_are_refused_as_postgresql_does(self) -> None:
         with pytest.raises(ValueError, match=r"superuser_reserved_connections \+ reserved_connections is 100: .*max_connections \(100\)"):
             replace(LAPTOP, superuser_reserved_connections=3, reserved_connections=97)
@@ -269,6 +301,9 @@ def capacity_inputs(draw: st.DrawFn) -> Inputs:
         job_terminating_pods=draw(few),
         connections_per_job_worker=draw(st.integers(1, 10)),
         max_connections=draw(st.one_of(st.integers(20, 200), st.integers(20, 5000))),
+        role_connection_limit=draw(st.none() | st.integers(0, 300)),
+        pgbouncer_max_client_connections=clients if (clients := draw(st.none() | st.integers(1, 2000))) else None,
+        pgbouncer_server_connections=draw(st.integers(1, 100)) if clients else 0,
         superuser_reserved_connections=draw(few),
         reserved_connections=draw(few),
         migration_connections=draw(few),
@@ -293,17 +328,28 @@ def peak_workers(inputs: Inputs) -> int:
     return workers * (inputs.replica_ceiling + ceil(inputs.surge_pods) + inputs.terminating_pods)
 
 
-def budget_connections(inputs: Inputs) -> int:
+def usable_connections(inputs: Inputs) -> int:
+    return inputs.max_connections - inputs.superuser_reserved_connections - inputs.reserved_connections
+
+
+def left_for_the_api(inputs: Inputs) -> int:
+    """What the server leaves to the api workers, or to the PgBouncer before it."""
     job_pods = inputs.job_replica_ceiling + ceil(inputs.job_surge_pods) + inputs.job_terminating_pods
-    return (
-        inputs.max_connections
-        - inputs.superuser_reserved_connections
-        - inputs.reserved_connections
-        - job_pods * inputs.connections_per_job_worker
-        - inputs.migration_connections
-        - inputs.other_client_connections
-        - peak_workers(inputs) * inputs.direct_connections_per_worker
-    )
+    ours = usable_connections(inputs) - inputs.other_client_connections
+    if inputs.role_connection_limit is not None:
+        ours = min(ours, inputs.role_connection_limit)
+    return ours - job_pods * inputs.connections_per_job_worker - inputs.migration_connections
+
+
+def budget_connections(inputs: Inputs) -> int:
+    clients = inputs.pgbouncer_max_client_connections
+    outside = peak_workers(inputs) * inputs.direct_connections_per_worker
+    return (left_for_the_api(inputs) if clients is None else clients) - outside
+
+
+def fits(inputs: Inputs) -> bool:
+    share = budget_connections(inputs) // (peak_workers(inputs) * inputs.engines_per_worker)
+    return share >= 2 and inputs.pgbouncer_server_connections <= max(0, left_for_the_api(inputs))
 
 
 def pool_size_or_zero(inputs: Inputs) -> int:
@@ -314,31 +360,32 @@ def pool_size_or_zero(inputs: Inputs) -> int:
 def asking_one_less(suggestion: Suggestion, inputs: Inputs) -> Inputs:
     field, value = suggestion.changes[0]
     match field:
-        case "max_connections":
-            return replace(inputs, max_connections=value - 1)
+        case "max_connections" | "role_connection_limit" | "pgbouncer_max_client_connections":
+            return replace(suggestion.applied_to(inputs), **{field: value - 1})
         case "replica_ceiling":
-            return replace(inputs, replica_ceiling=value + 1, terminating_pods=min(value + 1, inputs.terminating_pods))
+            more = {"replica_ceiling": value + 1, "terminating_pods": min(value + 1, inputs.terminating_pods)}
+            return replace(suggestion.applied_to(inputs), **more)
         case _:
-            return replace(inputs, workers_per_pod_ceiling=value + 1)
+            return replace(suggestion.applied_to(inputs), **{field: value + 1})
 
 
 class TestLaws:
     @law
     @given(capacity_inputs())
-    def test_a_deployment_is_refused_exactly_when_a_pool_s_share_is_below_two(self, inputs: Inputs) -> None:
-        share = budget_connections(inputs) // (peak_workers(inputs) * inputs.engines_per_worker)
+    def test_a_deployment_is_refused_exactly_when_a_pool_s_share_is_below_two_or_pgbouncer_may_open_too_many(self, inputs: Inputs) -> None:
         decision = plan(inputs)
+        share = budget_connections(inputs) // (peak_workers(inputs) * inputs.engines_per_worker)
         assert decision.arithmetic.cap_connections_per_pool == share
-        assert isinstance(decision, Refusal) == (share < 2)
+        assert isinstance(decision, Plan) == fits(inputs)
 
     @law
     @given(capacity_inputs())
-    def test_the_planned_peak_never_passes_what_postgresql_leaves(self, inputs: Inputs) -> None:
+    def test_the_planned_peak_never_passes_what_postgresql_and_pgbouncer_leave(self, inputs: Inputs) -> None:
         if isinstance(p := plan(inputs), Plan):
             pools = peak_workers(inputs) * inputs.engines_per_worker * (p.pool_size + p.max_overflow)
             assert pools == p.pool_connections <= budget_connections(inputs)
-            usable = inputs.max_connections - inputs.superuser_reserved_connections - inputs.reserved_connections
-            assert p.peak_connections == usable - budget_connections(inputs) + pools <= usable
+            assert p.role_connections + inputs.other_client_connections == p.peak_connections <= usable_connections(inputs)
+            assert inputs.role_connection_limit is None or p.role_connections <= inputs.role_connection_limit
 
     @law
     @given(capacity_inputs())
@@ -373,6 +420,6 @@ class TestLaws:
     @given(capacity_inputs())
     def test_every_decision_can_be_explained(self, inputs: Inputs) -> None:
         decision = plan(inputs)
-        lines = decision.explain().splitlines()
+        lines = explain(decision).splitlines()
         assert all(line == line.rstrip() for line in lines)
         assert any(f"= floor({decision.arithmetic.budget_connections} / " in line for line in lines)
