@@ -19,7 +19,7 @@ from app.core.db import Database, DirectConnection
 from app.core.logging import configure_logging
 from app.core.process import Process
 from app.core.security import AccessTokens, Passwords, Revocations
-from app.core.server import plan_from_environment
+from app.core.sizing import plan_from_environment
 
 _DESCRIPTION = """What do we sell, at what price, and how many are left?
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli import imports, schema, serving, stock, users
+from app.cli import capacity, imports, schema, serving, stock, users
 
 app = typer.Typer(
     name="stockroom",
@@ -14,6 +14,7 @@ app = typer.Typer(
 serving.add_to(app)
 schema.add_to(app)
 imports.add_to(app)
+app.add_typer(capacity.capacity, name="capacity")
 app.add_typer(stock.stock, name="stock")
 app.add_typer(users.users, name="user")
 

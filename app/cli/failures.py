@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 
@@ -18,7 +19,7 @@ def expected_failures() -> Iterator[None]:
         fail(text)
 
 
-def fail(text: str) -> None:
+def fail(text: str) -> NoReturn:
     """Say what is wrong and end with exit code 1."""
     typer.echo(f"error: {text}", err=True)
     raise SystemExit(1)
@@ -34,9 +35,10 @@ def _explanation(error: Exception) -> str | None:
     from app.core.embedded import EmbeddedError
     from app.core.problems import Problem
     from app.core.server import ServerError
+    from app.core.sizing import CapacityError
 
     match error:
-        case SettingsError() | EmbeddedError() | ServerError():
+        case SettingsError() | EmbeddedError() | ServerError() | CapacityError():
             return str(error)
         case Problem():
             return error.detail

@@ -112,6 +112,27 @@ class Settings(BaseSettings):
     other_connections: Annotated[int, Field(ge=0, le=100_000)] = 5
     """Connections to leave for everybody else: psql at 3 a.m., exporters, backups."""
 
+    workers_ceiling: Annotated[int | None, Field(ge=1, le=1000)] = None
+    """The most workers a pod runs, whatever its CPU and memory allow. Set it where there is no CPU limit to go by."""
+
+    pgbouncer_max_client_connections: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    """Behind PgBouncer: `max_client_conn`, of all instances together."""
+
+    pgbouncer_server_connections: Annotated[int, Field(ge=0, le=262_143)] = 0
+    """Behind PgBouncer: what all instances together may open to the server, `default_pool_size` times their number."""
+
+    database_cores: Annotated[int | None, Field(ge=1, le=10_000)] = None
+    """Cores of the database server. Known, the plan warns when all pools together are more than it works well with."""
+
+    arrival_rate_per_worker_per_second: Annotated[float | None, Field(ge=0, le=1_000_000)] = None
+    """Requests a second that reach one worker, at the peak. Known, pools are sized for it; unset, each has 5 connections if they fit."""
+
+    hold_time_ms: Annotated[float, Field(ge=0.01, le=600_000)] = 10
+    """How long a request holds its database connection, on average."""
+
+    wait_budget_ms: Annotated[float, Field(ge=0, le=60_000)] = 200
+    """How long a request should wait for a connection at most. With the hold time it decides how many may wait before more are refused."""
+
     pool_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 2.0
     """How long a request waits for a database connection before it is refused with 503. Longer turns overload into a hang."""
 

@@ -18,21 +18,16 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
-import psycopg
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from app.capacity.explaining import explain
-from app.capacity.limits import cpu_limit_millicores, memory_limit_bytes
-from app.capacity.model import Inputs, Plan, Refusal, plan
+from app.capacity.model import Plan
 from app.core.config import Settings, get_settings
 from app.core.draining import start_draining
 from app.core.logging import configure_logging
-
-CONNECTIONS_PER_JOB_WORKER = 6
-"""`stockroom worker`: three in procrastinate's pool, its LISTEN, and two in the pool of the tasks' own database."""
+from app.core.sizing import plan_from_environment
 
 _MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _LINGER_SECONDS = 0.3
@@ -43,40 +38,6 @@ _SO_ATTACH_FILTER = 26
 
 class ServerError(Exception):
     """The server cannot start; the text says why and what to do."""
-
-
-def plan_from_environment(settings: Settings) -> Plan:
-    """The sizes for this machine and the database it will use.
-
-    Reads the CPU and memory limits of this process and, when the database answers, its `max_connections` and reserved slots; otherwise PostgreSQL's
-    defaults are assumed until it does.
-
-    Raises:
-        ServerError: what is wanted does not fit; the text is the arithmetic.
-    """
-    server = _server_limits(settings.require_database_url())
-    outcome = plan(
-        Inputs(
-            cpu_limit_millicores=cpu_limit_millicores(settings.cpu_limit).value,
-            memory_limit_bytes=memory_limit_bytes().value,
-            replica_ceiling=settings.replica_ceiling,
-            surge_pods=settings.surge_pods,
-            terminating_pods=settings.terminating_pods,
-            job_replica_ceiling=settings.job_worker_pods,
-            job_surge_pods=0,
-            job_terminating_pods=0,
-            connections_per_job_worker=CONNECTIONS_PER_JOB_WORKER,
-            max_connections=server["max_connections"],
-            superuser_reserved_connections=server["superuser_reserved_connections"],
-            reserved_connections=server["reserved_connections"],
-            migration_connections=1,
-            other_client_connections=settings.other_connections,
-            direct_connections_per_worker=1,
-        )
-    )
-    if isinstance(outcome, Refusal):
-        raise ServerError(explain(outcome))
-    return outcome
 
 
 def refuse_a_taken_port(host: str, port: int) -> None:
@@ -98,7 +59,8 @@ def serve(settings: Settings) -> None:
     """Run the service until SIGTERM or SIGINT.
 
     Raises:
-        ServerError: the port is taken, or the capacity does not fit.
+        ServerError: the port is taken.
+        CapacityError: what is wanted does not fit.
         SettingsError: there is no database to use.
     """
     refuse_a_taken_port(settings.host, settings.port)
@@ -224,16 +186,6 @@ def _refuse_newcomers(listener: socket.socket) -> None:
         return_nothing = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RET, 0, 0, 0))
         with suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(return_nothing)))
-
-
-def _server_limits(url: str) -> dict[str, int]:
-    limits = {"max_connections": 100, "superuser_reserved_connections": 3, "reserved_connections": 0}
-    try:
-        with psycopg.connect(url, connect_timeout=3, autocommit=True, application_name="stockroom-plan") as connection:
-            rows = connection.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", [list(limits)]).fetchall()
-    except psycopg.OperationalError:
-        return limits
-    return limits | dict(rows)
 
 
 def _memory_folder() -> str | None:

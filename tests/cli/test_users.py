@@ -1,7 +1,5 @@
 """`stockroom user`, on a real database."""
 
-import io
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,9 +7,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import main
 from app.cli.users import users
-from app.core.config import get_settings
 from app.core.security.passwords import _HASHER
 
 PASSWORD = "a long enough password"
@@ -31,24 +27,9 @@ def operator(url: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-@pytest.fixture
-def stockroom(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Stockroom]:
-    """The command: gives its exit code, standard output and standard error."""
-
-    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stockroom", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        assert code is None or isinstance(code, int)
-        return code or 0, out, err
-
+@pytest.fixture(autouse=True)
+def _database(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_DATABASE_URL", url)
-    get_settings.cache_clear()
-    yield run
-    get_settings.cache_clear()
 
 
 def user(operator: psycopg.Connection, email: str) -> tuple[str, list[str], int, bool]:
