@@ -4,7 +4,6 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -15,6 +14,7 @@ from starlette.types import Scope
 
 from app.core.db import problem_from as database_problem_from
 from app.core.problems import (
+    MEDIA_TYPE,
     PROBLEMS,
     BadRequest,
     DatabaseUnavailable,
@@ -23,35 +23,30 @@ from app.core.problems import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    PayloadTooLarge,
     PreconditionRequired,
     Problem,
+    RequestTimeout,
     ValidationFailed,
 )
 
 router = APIRouter()
 
-MEDIA_TYPE = "application/problem+json"
 _EVERYWHERE: tuple[type[Problem], ...] = (InternalError, Overloaded, DatabaseUnavailable, DeadlineExceeded)
 
 
 def problem_answer(problem: Problem, scope: Scope) -> Response:
     """The response that tells a client about a problem."""
-    body = {
-        "type": f"/problems/{problem.name}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
-        "instance": quote(scope["path"], safe="/:@!$&'()*+,;=~-._"),
-        "request_id": scope.get("request_id", ""),
-        **problem.members,
-    }
-    return Response(orjson.dumps(body), problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+    body = problem.body(path=scope["path"], request_id=scope.get("request_id", ""))
+    return Response(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
 
 def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can end in these problems, each with an example, beside those that every route can end in."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for kind in (*kinds, *_EVERYWHERE):
+    # A body that can be too large can be too slow as well.
+    slow = (RequestTimeout,) if PayloadTooLarge in kinds else ()
+    for kind in (*kinds, *slow, *_EVERYWHERE):
         answer = responses.setdefault(
             kind.status,
             {"description": kind.title, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}}},

@@ -6,6 +6,11 @@ A problem is raised anywhere below the API and carries its own status, so that n
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+from urllib.parse import quote
+
+import orjson
+
+MEDIA_TYPE = "application/problem+json"
 
 PROBLEMS: "dict[str, type[Problem]]" = {}
 """Every problem by its name, in order of definition."""
@@ -36,6 +41,24 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls them problems
         self.detail = detail
         self.headers = dict(headers or {})
         self.members = members
+
+    def body(self, *, path: str, request_id: str) -> bytes:
+        """The problem object as JSON.
+
+        Args:
+            path: the request's, percent-decoded; empty when it is not known, which as a URI reference means "this very request" (RFC 3986 section 4.4).
+        """
+        return orjson.dumps(
+            {
+                "type": f"/problems/{self.name}",
+                "title": self.title,
+                "status": self.status,
+                "detail": self.detail,
+                "instance": quote(path, safe="/:@!$&'()*+,;=~-._"),
+                "request_id": request_id,
+                **self.members,
+            }
+        )
 
 
 class ValidationFailed(Problem):
@@ -102,6 +125,16 @@ class MethodNotAllowed(Problem):
     title = "Method not allowed"
     how_to_mend = "Use one of the methods in the `Allow` header."
     example = "PUT is not possible here."
+
+
+class RequestTimeout(Problem):
+    """The request was not sent to its end in time, so the connection was closed. Nothing was done."""
+
+    name = "request-timeout"
+    status = 408
+    title = "Sent too slowly"
+    how_to_mend = "Send the request again on a new connection, whole and without pauses; over a very slow line send less at once."
+    example = "The body did not arrive within 30 seconds."
 
 
 class Conflict(Problem):
@@ -205,6 +238,18 @@ class TooManyRequests(Problem):
 
     def __init__(self, detail: str, *, retry_after_seconds: int) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+class HeadersTooLarge(Problem):
+    """The request line and the headers are larger than the service reads, or too many. The connection was closed."""
+
+    name = "headers-too-large"
+    status = 431
+    title = "Headers too large"
+    how_to_mend = (
+        "Send fewer or shorter headers, or a shorter address; `detail` gives the limits. Cookies of other services are a common cause."
+    )
+    example = "The request line and the headers are larger than 32768 bytes."
 
 
 class Overloaded(Problem):

@@ -20,9 +20,9 @@ from app.services import products
 from tests.shop import API, a_location, reserve
 
 THE_CONTRACT = {
-    "bad-request", "conflict", "database-unavailable", "deadline-exceeded", "idempotency-in-progress", "idempotency-key-reused", "insufficient-stock",
-    "internal-error", "method-not-allowed", "missing-scope", "not-authenticated", "not-found", "overloaded", "payload-too-large", "precondition-failed",
-    "precondition-required", "too-many-requests", "unsupported-media-type", "validation-error",
+    "bad-request", "conflict", "database-unavailable", "deadline-exceeded", "headers-too-large", "idempotency-in-progress", "idempotency-key-reused",
+    "insufficient-stock", "internal-error", "method-not-allowed", "missing-scope", "not-authenticated", "not-found", "overloaded", "payload-too-large",
+    "precondition-failed", "precondition-required", "request-timeout", "too-many-requests", "unsupported-media-type", "validation-error",
 }  # fmt: skip
 
 

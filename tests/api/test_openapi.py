@@ -33,7 +33,13 @@ def statuses_to_expect(operation: dict[str, Any]) -> Iterator[tuple[int, str]]:
         if operation["security"][0]["login"]:
             yield 403, "missing-scope"
     if "requestBody" in operation:
-        yield from [(400, "bad-request"), (413, "payload-too-large"), (415, "unsupported-media-type"), (422, "validation-error")]
+        yield from [
+            (400, "bad-request"),
+            (408, "request-timeout"),
+            (413, "payload-too-large"),
+            (415, "unsupported-media-type"),
+            (422, "validation-error"),
+        ]
     if parameters:
         yield 422, "validation-error"
     if any(parameter["in"] == "path" for parameter in parameters.values()):
