@@ -32,6 +32,7 @@ class LimitedRequest(Request):
 
         Raises:
             PayloadTooLarge: as soon as the declared or the received size passes `APP_MAX_BODY_BYTES`.
+            Problem: what the server tells about a body that does not come, or not as HTTP has it (`app/core/protocol.py`).
         """
         limit = self.app.state.process.settings.max_body_bytes
         declared = self.headers.get("content-length", "0")

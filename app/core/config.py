@@ -145,6 +145,15 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
     """The largest request body that is read."""
 
+    head_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """How long a client may take for a request line and headers, from their first byte, and a new connection for its first byte."""
+
+    body_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """How long a client may take for a request body, from the end of the headers to its last byte."""
+
+    send_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """How long a client may take nothing of an answer that waits for it."""
+
     idempotency_lifetime_hours: Annotated[int, Field(ge=1, le=24 * 30)] = 24
     """How long the answer to an Idempotency-Key is kept for replay."""
 

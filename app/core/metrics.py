@@ -15,3 +15,9 @@ REQUEST_DURATION_SECONDS = Histogram(
 UNHANDLED_ERRORS_TOTAL = Counter(
     "stockroom_unhandled_errors_total", "Requests that ended in a fault of ours (500), by route template.", ["route"]
 )
+
+REFUSALS_TOTAL = Counter(
+    "stockroom_http_refusals_total",
+    "What clients sent, or left unread, that broke a limit or the rules of HTTP, by reason: the name of a problem, `silent` or `unread`.",
+    ["reason"],
+)

@@ -31,6 +31,7 @@ from app.core.sizing import plan_from_environment
 
 _MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _LINGER_SECONDS = 0.3
+_CHECK_SECONDS = 0.5
 # <linux/filter.h> and <asm-generic/socket.h>; Python does not name them.
 _BPF_RET = 0x06
 _SO_ATTACH_FILTER = 26
@@ -77,7 +78,7 @@ class Worker(UvicornWorker):  # type: ignore[misc] # gunicorn has no types
 
     CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012 - the base's own shape
         "loop": "uvloop",
-        "http": "httptools",
+        "http": "app.core.protocol:LimitedProtocol",
         "ws": "none",
         "lifespan": "on",
         "access_log": False,
@@ -88,7 +89,7 @@ class Worker(UvicornWorker):  # type: ignore[misc] # gunicorn has no types
         settings: Settings = self.wsgi.state.settings
         self.config.app = self.wsgi
         self.config.timeout_graceful_shutdown = round(settings.shutdown_seconds)
-        server = DrainingServer(self.config, drain_seconds=settings.drain_seconds, arbiter_pid=self.ppid)
+        server = DrainingServer(self.config, settings, arbiter_pid=self.ppid)
         # gunicorn's way to say "at once" (SIGINT and SIGQUIT to the arbiter), which uvicorn knows as SIGINT.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGINT, None)
         # Bare sockets: uvloop would close gunicorn's wrapped ones a second time, which gunicorn logs as an error.
@@ -98,23 +99,28 @@ class Worker(UvicornWorker):  # type: ignore[misc] # gunicorn has no types
 
 
 class DrainingServer(Server):
-    """A uvicorn server that stops in two phases.
+    """A uvicorn server that looks after slow clients, and stops in two phases.
 
-    At SIGTERM it goes on answering, not ready and with `Connection: close`, so that load balancers and clients leave. After `drain_seconds` the listeners
+    At SIGTERM it goes on answering, not ready and with `Connection: close`, so that load balancers and clients leave. After `APP_DRAIN_SECONDS` the listeners
     close, and what is in flight ends. The end of its arbiter, even by SIGKILL, is a SIGTERM too: nobody would be left to stop it.
     """
 
-    def __init__(self, config: Any, *, drain_seconds: float, arbiter_pid: int) -> None:
+    def __init__(self, config: Any, settings: Settings, *, arbiter_pid: int) -> None:
         super().__init__(config)
-        self._drain_seconds = drain_seconds
+        self._settings = settings
         self._arbiter_pid = arbiter_pid
         self._drained_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and look at the connections from then on: also while the last requests end."""
+        await super().startup(sockets)
+        self._check_connections()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM starts the draining; a second one, or any other signal, ends it at once."""
         if sig == signal.SIGTERM and self._drained_at is None:
             start_draining()
-            self._drained_at = time.monotonic() + self._drain_seconds
+            self._drained_at = time.monotonic() + self._settings.drain_seconds
         else:
             super().handle_exit(sig, frame)
 
@@ -127,11 +133,18 @@ class DrainingServer(Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listeners, then the connections."""
+        start_draining()
         for listener in sockets or []:
             _refuse_newcomers(listener)
         # Closing resets what the kernel has accepted and we have not, and uvicorn drops what it has not read from (uvicorn#3124): take both in first.
         await asyncio.sleep(_LINGER_SECONDS)
         await super().shutdown()
+
+    def _check_connections(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(_CHECK_SECONDS, self._check_connections)
+        for connection in tuple(self.server_state.connections):
+            connection.check(loop.time(), self._settings)  # type: ignore[union-attr] # they are all `LimitedProtocol`
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types

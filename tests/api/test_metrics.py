@@ -13,6 +13,7 @@ from tests.shop import API, a_product
 
 REQUESTS = "stockroom_http_request_duration_seconds"
 FAULTS = "stockroom_unhandled_errors"
+REFUSALS = "stockroom_http_refusals"
 
 
 async def families(client: httpx.AsyncClient) -> dict[str, Metric]:
@@ -86,4 +87,4 @@ async def test_a_fault_of_ours_is_counted_by_its_route_and_a_clients_is_not(
 
 async def test_only_what_is_worth_its_cost_is_measured(client: httpx.AsyncClient) -> None:
     ours = {name for name in await families(client) if not name.startswith(("python_", "process_"))}
-    assert ours == {REQUESTS, FAULTS}
+    assert ours == {REQUESTS, FAULTS, REFUSALS}

@@ -1,0 +1,320 @@
+"""uvicorn's HTTP protocol, with an end to everything that a client can begin: a head, a body, a queue of requests, an answer.
+
+What cannot be understood or takes too long is refused with problem+json like everything else. No timers: the server looks at its connections a few times
+a second (`LimitedProtocol.check`), and a request pays for a few assignments.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Literal, cast
+from uuid import uuid4
+
+import httptools
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from app.core.config import Settings
+from app.core.metrics import REFUSALS_TOTAL
+from app.core.problems import MEDIA_TYPE, BadRequest, HeadersTooLarge, Problem, RequestTimeout, TooManyRequests
+
+MAX_HEAD_BYTES = 32 * 1024
+"""Of the request line and the headers together, and of the trailers behind a body."""
+
+MAX_HEADERS = 100
+MAX_QUEUED_REQUESTS = 100
+"""Pipelined behind one that is still worked on (RFC 9112 section 9.3.2)."""
+
+_LINGER_SECONDS = 2.0
+# struct linger of socket(7): on, and for no time.
+_RESET = struct.pack("ii", 1, 0)
+
+_log = structlog.get_logger()
+
+
+# silent: nothing of a request has come yet. head, body: a part of it has begun. done: whole requests have come, and are worked on or answered.
+# refused: nothing more is read, what came before is still answered. closing: all is said, and what still comes is dropped.
+_State = Literal["silent", "head", "body", "done", "refused", "closing"]
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._state: _State = "silent"
+        self._since = self._sent_at = self.loop.time()
+        self._unsent_bytes = 0
+        self._fed_bytes = 0
+        # Of whole feeds since the head began, or since the last part of the body.
+        self._idle_bytes = 0
+        self._refusal: bytes | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        """A client is here."""
+        super().connection_made(cast("asyncio.Transport", _Transport(transport, self._close)))
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        self._unset_keepalive_if_required()
+        while data and self._state not in ("refused", "closing"):
+            data = self._parse(data)
+
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        super().on_message_begin()
+        self._enter("head")
+        self._idle_bytes = -self._fed_bytes
+
+    def on_headers_complete(self) -> None:
+        """The head is here.
+
+        Raises:
+            Problem: it is not one to work on; the parser stops with it.
+        """
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise BadRequest("CONNECT is for proxies, and this is none.")
+            return
+        # A head that came at once, and in little, cannot be too large.
+        if (self._idle_bytes >= 0 or self._fed_bytes > MAX_HEAD_BYTES) and self._head_bytes() > MAX_HEAD_BYTES:
+            raise _too_many_bytes()
+        if len(self.headers) > MAX_HEADERS:
+            raise _too_many_headers()
+        self._check_host()
+        if len(self.pipeline) >= MAX_QUEUED_REQUESTS:
+            raise TooManyRequests(f"More than {MAX_QUEUED_REQUESTS} requests wait on this connection.", retry_after_seconds=1)
+        try:
+            super().on_headers_complete()
+        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError, AttributeError):
+            # The last is uvicorn's for an address without a path.
+            raise BadRequest("The address in the request line cannot be read.") from None
+        # uvicorn names its own class where it makes one; this spares us a copy of all that stands around it.
+        self.cycle.__class__ = _Cycle
+        # Trailers are not headers (RFC 9110 section 6.5.1): the parser gives them to the same callback.
+        self.headers = []
+        self._enter("body")
+        self._idle_bytes = -self._fed_bytes
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        super().on_body(body)
+        self._idle_bytes = -self._fed_bytes
+
+    def on_message_complete(self) -> None:
+        """The request's last byte."""
+        if self._state == "body":
+            super().on_message_complete()
+            self._enter("done")
+
+    def on_response_complete(self) -> None:
+        """An answer is handed over."""
+        super().on_response_complete()
+        if self._refusal is not None:
+            self._send_refusal(self._refusal)
+
+    def shutdown(self) -> None:
+        """End after what has been begun, a request whose head is only partly here included."""
+        if self._state != "head":
+            super().shutdown()
+
+    def check(self, now: float, settings: Settings) -> None:
+        """End what takes too long; to be called a few times a second.
+
+        Args:
+            now: the event loop's time.
+            settings: for the times.
+        """
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == 0 or unsent < self._unsent_bytes:
+            self._sent_at = now
+        self._unsent_bytes = unsent
+        if now - self._sent_at > settings.send_timeout_seconds:
+            self._report("unread", self._request_id())
+            # Else the kernel would keep what is unsent, and try for minutes to send it.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
+        elif self.flow.read_paused or (unsent and self._state == "closing"):
+            # It is for us to go on.
+            self._since = now
+        else:
+            self._check_waiting(now - self._since, settings)
+
+    def _check_waiting(self, seconds: float, settings: Settings) -> None:
+        match self._state:
+            case "silent" if seconds > settings.head_timeout_seconds:
+                REFUSALS_TOTAL.labels("silent").inc()
+                self.transport.close()
+            case "head" if seconds > (limit := settings.head_timeout_seconds):
+                self._refuse(RequestTimeout(f"The request line and the headers did not arrive within {limit:g} seconds."))
+            case "body" if seconds > (limit := settings.body_timeout_seconds):
+                self._refuse(RequestTimeout(f"The body did not arrive within {limit:g} seconds."))
+            case "done" if seconds > self.timeout_keep_alive and self.timeout_keep_alive_task is None and self.cycle.response_complete:
+                # uvicorn sets its timer after an answer, and forgets it when anything comes: the rest of a body, an empty line.
+                self.transport.close()
+            case "closing" if seconds > _LINGER_SECONDS:
+                self.transport.abort()
+
+    def _enter(self, state: _State) -> None:
+        self._state = state
+        self._since = self.loop.time()
+
+    def _parse(self, data: bytes) -> bytes:
+        """Feed the parser; returns what is to be parsed anew."""
+        self._fed_bytes = len(data)
+        try:
+            self.parser.feed_data(data)
+            if self._state != "done":
+                self._idle_bytes += len(data)
+                self._check_size()
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._without_upgrade() + data[upgrade.args[0] :]
+        except Problem as problem:
+            self._refuse(problem)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, Problem):
+                raise
+            self._refuse(error.__context__)
+        except httptools.HttpParserError as error:
+            self._refuse(BadRequest(f"This is not HTTP/1.1 as RFC 9112 has it: {error}."))
+        return b""
+
+    def _check_size(self) -> None:
+        # Only the parser knows a header whose end has not come yet.
+        if self._idle_bytes > MAX_HEAD_BYTES or (self._state == "head" and self._head_bytes() > MAX_HEAD_BYTES):
+            raise _too_many_bytes()
+        if self._state != "silent" and len(self.headers) > MAX_HEADERS:
+            raise _too_many_headers()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _check_host(self) -> None:
+        hosts = [name for name, _ in self.headers].count(b"host")
+        # RFC 9112 section 3.2: what a proxy before us understood may not be left to chance.
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise BadRequest("Send one Host header.")
+
+    def _without_upgrade(self) -> bytes:
+        """The head once more, for a new parser: the old one takes whatever follows an Upgrade for another protocol, bodies too.
+
+        We speak no other, and may ignore it (RFC 9110 section 7.8). Java's client offers HTTP/2 in this way.
+        """
+        request_line = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"".join([request_line, *headers, b"\r\n"])
+
+    def _refuse(self, problem: Problem) -> None:
+        """Stop reading. Who reads the body learns why, or else the client, in turn."""
+        in_body = self._state == "body"
+        self._enter("refused")
+        if not in_body:
+            request_id = uuid4().hex
+            self._report(problem.name, request_id, status=problem.status, detail=problem.detail)
+            self._refusal = self._answer(problem, request_id)
+            self._send_refusal(self._refusal)
+        elif self.cycle.response_complete:
+            self._report(problem.name, self._request_id())
+            self.transport.close()
+        else:
+            # The application answers, and tells the log.
+            REFUSALS_TOTAL.labels(problem.name).inc()
+            cast("_Cycle", self.cycle).end_body(problem)
+
+    def _send_refusal(self, refusal: bytes) -> None:
+        # What came earlier is answered first: a client takes the next answer for that of its oldest request.
+        answered = self._last_cycle is None or self._last_cycle.response_complete
+        if answered and not self.transport.is_closing():
+            self.transport.write(refusal)
+            self.transport.close()
+
+    def _answer(self, problem: Problem, request_id: str) -> bytes:
+        body = problem.body(path="", request_id=request_id)
+        own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close", "x-request-id": request_id}
+        headers = [
+            *self.server_state.default_headers,
+            *((name.encode(), value.encode()) for name, value in (own | problem.headers).items()),
+        ]
+        return b"".join([STATUS_LINE[problem.status], *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n", body])
+
+    def _report(self, reason: str, request_id: str | None, **fields: Any) -> None:
+        REFUSALS_TOTAL.labels(reason).inc()
+        _log.info("connection_refused", reason=reason, request_id=request_id, client=self.client and self.client[0], **fields)
+
+    def _request_id(self) -> str | None:
+        # The application's, which it keeps there.
+        return cast("dict[str, Any]", self._last_cycle.scope).get("request_id") if self._last_cycle else None
+
+    @property
+    def _last_cycle(self) -> RequestResponseCycle | None:
+        # uvicorn's type leaves out that there is none before the first request.
+        return self.cycle
+
+    def _close(self) -> bool:
+        """Whether to close in stages, because the client is still sending."""
+        if self._state not in ("head", "body", "refused"):
+            return False
+        self._enter("closing")
+        self.flow.resume_reading()
+        return True
+
+
+class _Cycle(RequestResponseCycle):
+    """One request and its answer."""
+
+    _problem: Problem | None = None
+
+    def end_body(self, problem: Problem) -> None:
+        """Raise a problem where the body is read, and close after the answer."""
+        self._problem = problem
+        self.keep_alive = False
+        self.message_event.set()
+
+    async def receive(self) -> Any:
+        """The next part of the body.
+
+        Raises:
+            Problem: there will be none.
+        """
+        message = await super().receive() if self._problem is None else None
+        if self._problem is not None:
+            raise self._problem
+        return message
+
+
+class _Transport:
+    """A transport that closes in stages where a client is still sending (RFC 9112 section 9.6): a reset could take its answer away before it is read."""
+
+    def __init__(self, transport: asyncio.Transport, in_stages: Callable[[], bool]) -> None:
+        self._transport = transport
+        self._in_stages = in_stages
+        self._half_closed = False
+        self.abort = transport.abort
+        self.get_extra_info = transport.get_extra_info
+        self.get_write_buffer_size = transport.get_write_buffer_size
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.write = transport.write
+
+    def is_closing(self) -> bool:
+        return self._half_closed or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_closing():
+            return
+        self._half_closed = self._in_stages()
+        if self._half_closed:
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+
+def _too_many_bytes() -> Problem:
+    return HeadersTooLarge(f"The request line and the headers are larger than {MAX_HEAD_BYTES} bytes.")
+
+
+def _too_many_headers() -> Problem:
+    return HeadersTooLarge(f"There are more than {MAX_HEADERS} headers.")
