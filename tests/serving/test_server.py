@@ -1,19 +1,13 @@
 """The server as it is run: real processes on real ports, ended by signals."""
 
 import asyncio
-import contextlib
-import inspect
 import json
 import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,84 +16,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.core.config import Settings
+from tests.serving.servers import DRAIN_SECONDS, END_SECONDS, ROOT, SERVE, START_SECONDS, Server, environment_of, free_port, serving, until
 from tests.shop import API, a_location
-
-SERVE = (sys.executable, "-m", "app.cli", "serve")
-ROOT = Path(__file__).parents[2]
-START_SECONDS = 60
-DRAIN_SECONDS = 1.0
-SHUTDOWN_SECONDS = 8.0
-END_SECONDS = DRAIN_SECONDS + SHUTDOWN_SECONDS
-
-
-class Server:
-    """A `stockroom serve` and whatever it starts."""
-
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        assert process.stdout is not None
-        self.process = process
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-        self._output = asyncio.create_task(process.stdout.read())
-
-    @property
-    def workers(self) -> set[int]:
-        return {int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()}
-
-    def takes_connections(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
-        return False
-
-    async def end(self, seconds: float = END_SECONDS) -> tuple[int, bytes]:
-        """Its exit code and all it wrote, when it and whatever it started have ended."""
-        async with asyncio.timeout(seconds):
-            return await self.process.wait(), await self._output
 
 
 @pytest.fixture
-def environment(database_url: str, settings: Settings) -> dict[str, str]:
-    """Of one worker, which understands the tokens of the tests."""
-    assert settings.signing_keys is not None
-    return {
-        **os.environ,
-        "APP_DATABASE_URL": database_url,
-        "APP_SIGNING_KEYS": settings.signing_keys.get_secret_value(),
-        "APP_CPU_LIMIT": "1",
-        "APP_DRAIN_SECONDS": str(DRAIN_SECONDS),
-        "APP_SHUTDOWN_SECONDS": str(SHUTDOWN_SECONDS),
-        "APP_LOCK_TIMEOUT_SECONDS": "20",
-        "APP_STATEMENT_TIMEOUT_SECONDS": "20",
-    }
-
-
-@asynccontextmanager
-async def serving(environment: dict[str, str], *command: str) -> AsyncIterator[Server]:
-    """A server that is ready; it and all it started are gone afterwards."""
-    port = _free_port()
-    process = await asyncio.create_subprocess_exec(
-        *((sys.executable, *command) if command else SERVE),
-        cwd=ROOT,
-        env={**environment, "APP_PORT": str(port)},
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    server = Server(process, port)
-    try:
-        async with httpx.AsyncClient(base_url=server.url, timeout=5) as client:
-            await until(lambda: _is_ready(client, process), START_SECONDS)
-        yield server
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-
-
-async def until(holds: Callable[[], Any], seconds: float) -> None:
-    """Wait for something that can be seen from outside."""
-    async with asyncio.timeout(seconds):
-        while not (await result if inspect.isawaitable(result := holds()) else result):
-            await asyncio.sleep(0.05)
+def environment(settings: Settings) -> dict[str, str]:
+    return environment_of(settings)
 
 
 @dataclass
@@ -159,8 +82,10 @@ async def test_a_server_that_is_told_to_stop_drains_loses_nothing_and_ends_in_ti
         asking = asyncio.create_task(crowd.ask(12))
         await until(lambda: crowd.answered > 100, 30)
 
-        # A request in flight: it waits for a row that is free only when nobody listens any more.
+        # Two requests in flight: one waits for a row that is free only when nobody listens any more, of the other half of the head has come.
         await holder.execute("SELECT FROM location FOR UPDATE")
+        slow_reader, slow_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        slow_writer.write(b"GET /livez HTTP/1.1\r\n")
         in_flight = asyncio.create_task(client.patch(f"{API}/locations/{place['id']}", json={"name": "Berlin"}))
         await until(lambda: _somebody_waits_for_a_lock(holder), 10)
 
@@ -172,12 +97,17 @@ async def test_a_server_that_is_told_to_stop_drains_loses_nothing_and_ends_in_ti
         assert not in_flight.done()
         await holder.rollback()
         answer = await in_flight
+        slow_writer.write(b"Host: stockroom.test\r\n\r\n")
+        slow_answer = (await slow_reader.read()).lower()
+        slow_writer.close()
         code, output = await server.end(started + END_SECONDS - time.monotonic())
 
     assert code == 0
     assert crowd.lost == []
     assert crowd.while_draining == {("/livez", 200, True), ("/healthz", 503, True), (f"{API}/products", 401, True), ("/nowhere", 404, True)}
     assert (answer.status_code, answer.json()["name"], answer.headers["Connection"]) == (200, "Berlin", "close")
+    assert slow_answer.startswith(b"http/1.1 200 ok")
+    assert b"connection: close" in slow_answer
 
     lines = [json.loads(line) for line in output.splitlines()]
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
@@ -241,7 +171,7 @@ async def test_a_taken_port_is_one_clear_line_and_what_to_do(environment: dict[s
 
 
 async def test_a_capacity_that_does_not_fit_is_refused_with_the_arithmetic(environment: dict[str, str]) -> None:
-    code, errors = await _failing({**environment, "APP_PORT": str(_free_port()), "APP_REPLICA_CEILING": "5000"})
+    code, errors = await _failing({**environment, "APP_PORT": str(free_port()), "APP_REPLICA_CEILING": "5000"})
     assert code == 1
     assert errors.startswith("error: ")
     assert "max_connections" in errors
@@ -262,12 +192,6 @@ serve(get_settings().with_database(sys.argv[1]))
 """
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
-
-
 async def _failing(environment: dict[str, str]) -> tuple[int | None, str]:
     """A server that does not start: its exit code, and what it writes on standard error."""
     process = await asyncio.create_subprocess_exec(
@@ -276,14 +200,6 @@ async def _failing(environment: dict[str, str]) -> tuple[int | None, str]:
     output, errors = await asyncio.wait_for(process.communicate(), START_SECONDS)
     assert output == b""
     return process.returncode, errors.decode()
-
-
-async def _is_ready(client: httpx.AsyncClient, process: asyncio.subprocess.Process) -> bool:
-    assert process.returncode is None, "it ended instead"
-    try:
-        return (await client.get("/healthz")).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 async def _somebody_waits_for_a_lock(connection: psycopg.AsyncConnection[Any]) -> bool:

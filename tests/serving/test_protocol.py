@@ -1,0 +1,503 @@
+"""What the server does with everything that is not a plain request: bytes that are not HTTP, too much of them, and clients that take their time."""
+
+import asyncio
+import json
+import select
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from app.core.config import Settings
+from app.core.protocol import MAX_HEAD_BYTES, MAX_HEADERS, MAX_QUEUED_REQUESTS, LimitedProtocol
+from tests.serving.servers import Server, environment_of, serving, until
+from tests.shop import API, a_product
+
+HOST = b"Host: stockroom.test\r\n"
+ORIGIN = "https://shop.test"
+HEAD_SECONDS = 1.0
+BODY_SECONDS = 1.2
+SEND_SECONDS = 1.0
+SOON = 5.0
+"""Seconds, for what happens at once on a machine that is not too busy."""
+
+NOT_HTTP = {
+    "bytes": b"\x00\x01\x02\x03",
+    "a TLS handshake": bytes.fromhex("16030100a5010000a10303") + bytes(100),
+    "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "an unknown method": b"FETCH / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "an unknown version": b"GET / HTTP/1.7\r\n" + HOST + b"\r\n",
+    "CONNECT": b"CONNECT stockroom.test:443 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a path that is not ASCII": "GET /ä HTTP/1.1\r\n".encode() + HOST + b"\r\n",
+    "a space in the path": b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a path without a slash": b"GET livez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "an address without a path": b"GET http://stockroom.test HTTP/1.1\r\n" + HOST + b"\r\n",
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /livez HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
+    "lines that end in LF alone": b"GET /livez HTTP/1.1\nHost: stockroom.test\n\n",
+    "a CR in a value": b"GET /livez HTTP/1.1\r\n" + HOST + b"X: a\rb\r\n\r\n",
+    "a NUL in a value": b"GET /livez HTTP/1.1\r\n" + HOST + b"X: a\x00b\r\n\r\n",
+    "a folded header": b"GET /livez HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n",
+    "a space before the colon": b"POST /livez HTTP/1.1\r\n" + HOST + b"Content-Length : 5\r\n\r\nhello",
+    "a header without a colon": b"GET /livez HTTP/1.1\r\n" + HOST + b"X\r\n\r\n",
+    "a header without a name": b"GET /livez HTTP/1.1\r\n" + HOST + b": x\r\n\r\n",
+    "a length and chunks": b"POST /livez HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks and a length": b"POST /livez HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST /livez HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "the same length twice": b"POST /livez HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "a list of lengths": b"POST /livez HTTP/1.1\r\n" + HOST + b"Content-Length: 5, 5\r\n\r\nhello",
+    "a negative length": b"POST /livez HTTP/1.1\r\n" + HOST + b"Content-Length: -5\r\n\r\nhello",
+    "a length with a sign": b"POST /livez HTTP/1.1\r\n" + HOST + b"Content-Length: +5\r\n\r\nhello",
+    "a length past 64 bits": b"POST /livez HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999\r\n\r\nhello",
+    "chunks twice": b"POST /livez HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks that are not last": b"POST /livez HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "a folded encoding": b"POST /livez HTTP/1.1\r\n" + HOST + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+}
+
+NOT_A_BODY = {
+    "no chunk size": b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhi\r\n0\r\n\r\n",
+    "a chunk size with a prefix": b"Transfer-Encoding: chunked\r\n\r\n0x2\r\nhi\r\n0\r\n\r\n",
+    "a chunk size past 64 bits": b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhi\r\n0\r\n\r\n",
+    "a chunk longer than its size": b"Transfer-Encoding: chunked\r\n\r\n2\r\nhiXX\r\n0\r\n\r\n",
+    "chunks that end in LF alone": b"Transfer-Encoding: chunked\r\n\r\n2\nhi\n0\n\n",
+    "an encoding without an end": b"Transfer-Encoding: gzip\r\n\r\nhi",
+    "an encoding that looks like chunks": b"Transfer-Encoding: xchunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+}
+
+TOO_LARGE = {
+    "thirty thousand headers": b"GET /livez HTTP/1.1\r\n" + HOST + b"a: b\r\n" * 30_000 + b"\r\n",
+    "one header too many": b"GET /livez HTTP/1.1\r\n" + HOST + b"a: b\r\n" * MAX_HEADERS + b"\r\n",
+    "a large header": b"GET /livez HTTP/1.1\r\n" + HOST + b"Cookie: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
+    "a large name": b"GET /livez HTTP/1.1\r\n" + HOST + b"x" * MAX_HEAD_BYTES + b": x\r\n\r\n",
+    "a large address": b"GET /livez?" + b"x" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+    "an address past 64 KiB": b"GET /livez?" + b"x" * 70_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+
+ENDLESS = {
+    "an address": (b"GET /", b"x"),
+    "a header": (b"GET / HTTP/1.1\r\n" + HOST + b"X: ", b"x"),
+    "headers": (b"GET / HTTP/1.1\r\n" + HOST, b"a: b\r\n"),
+    "lines before the first": (b"", b"\r\n"),
+}
+
+UNUSUAL = {
+    "an absolute address": (b"GET http://stockroom.test/livez?x=y HTTP/1.1\r\n" + HOST + b"\r\n", 200),
+    "a fragment": (b"GET /livez#here HTTP/1.1\r\n" + HOST + b"\r\n", 200),
+    "an empty line first": (b"\r\nGET /livez HTTP/1.1\r\n" + HOST + b"\r\n", 200),
+    "a value in Latin-1": (b"GET /livez HTTP/1.1\r\n" + HOST + b"X: \xe4\xff\r\n\r\n", 200),
+    "the server itself": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 404),
+    "two slashes": (b"GET //stockroom.test/livez HTTP/1.1\r\n" + HOST + b"\r\n", 404),
+    "rubbish with per cent": (b"GET /%zz%00%ff%2e%2e/%ED%A0%80 HTTP/1.1\r\n" + HOST + b"\r\n", 404),
+    "a method of WebDAV": (b"MKCOL /livez HTTP/1.1\r\n" + HOST + b"\r\n", 405),
+    "a body that nobody reads": (b"GET /livez HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhello", 200),
+    "chunks that nobody reads": (b"GET /livez HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nhi\r\n0\r\nX: y\r\n\r\n", 200),
+    "as many headers as may be": (b"GET /livez HTTP/1.1\r\n" + HOST + b"a: b\r\n" * (MAX_HEADERS - 1) + b"\r\n", 200),
+    "a head as large as may be": (b"GET /livez HTTP/1.1\r\n" + HOST + b"X: " + b"x" * (MAX_HEAD_BYTES - 100) + b"\r\n\r\n", 200),
+}  # fmt: skip
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def problem(self, status: int, name: str) -> dict[str, Any]:
+        """The problem, after checking what every problem has."""
+        assert (self.status, self.headers["content-type"]) == (status, "application/problem+json"), self
+        body: dict[str, Any] = json.loads(self.body)
+        assert (body["type"], body["status"], body["request_id"]) == (f"/problems/{name}", status, self.headers["x-request-id"])
+        assert body.keys() == {"type", "title", "status", "detail", "instance", "request_id"}
+        return body
+
+
+@dataclass
+class Client:
+    """One connection, byte by byte."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self, seconds: float = SOON) -> Answer:
+        async with asyncio.timeout(seconds):
+            first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+            headers = dict(line.split(": ", 1) for line in lines)
+            body = await self.reader.readexactly(int(headers.get("content-length", "0")))
+        return Answer(int(first.split()[1]), headers, body)
+
+    async def end(self, seconds: float = SOON) -> bytes:
+        """What comes until the server closes."""
+        async with asyncio.timeout(seconds):
+            try:
+                return await self.reader.read()
+            except ConnectionResetError:
+                return b""
+
+    async def trickle(self, part: bytes, pause: float = 0.1) -> None:
+        while not self.writer.is_closing():
+            self.send(part)
+            await asyncio.sleep(pause)
+
+
+@asynccontextmanager
+async def connected(server: Server) -> AsyncIterator[Client]:
+    client = Client(*await asyncio.open_connection("127.0.0.1", server.port))
+    try:
+        yield client
+    finally:
+        client.writer.close()
+
+
+@pytest.fixture(scope="module")
+async def server(settings: Settings) -> AsyncIterator[Server]:
+    times = {"APP_HEAD_TIMEOUT_SECONDS": HEAD_SECONDS, "APP_BODY_TIMEOUT_SECONDS": BODY_SECONDS, "APP_SEND_TIMEOUT_SECONDS": SEND_SECONDS}
+    others = {"APP_POOL_TIMEOUT_SECONDS": "0.5", "APP_CORS_ORIGINS": ORIGIN}
+    async with serving({**environment_of(settings), **{name: str(value) for name, value in times.items()}, **others}) as server:
+        yield server
+
+
+def log_of(server: Server, request_id: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in list(server.log) if request_id.encode() in line]
+
+
+async def the_log_of(server: Server, request_id: str) -> dict[str, Any]:
+    """The one line about a request."""
+    await until(lambda: log_of(server, request_id), SOON)
+    (line,) = log_of(server, request_id)
+    return line
+
+
+async def refusals(server: Server) -> dict[str, float]:
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        families = text_string_to_metric_families((await client.get("/metrics")).text)
+    return {sample.labels["reason"]: sample.value for family in families for sample in family.samples if "refusals_total" in sample.name}
+
+
+def a_post(admin: httpx.AsyncClient, rest: bytes, *headers: str) -> bytes:
+    """A request to make a location, whose body is read; `rest` begins with its last headers."""
+    lines = [
+        f"POST {API}/locations HTTP/1.1",
+        f"Authorization: {admin.headers['Authorization']}",
+        "Content-Type: application/json",
+        *headers,
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode() + HOST + rest
+
+
+class TestNotHttp:
+    @pytest.mark.parametrize("sent", NOT_HTTP.values(), ids=NOT_HTTP)
+    async def test_it_is_a_400_with_a_request_id_that_the_log_knows_and_the_end(self, server: Server, sent: bytes) -> None:
+        before = (await refusals(server)).get("bad-request", 0)
+        async with connected(server) as client:
+            client.send(sent)
+            answer = await client.answer()
+            problem = answer.problem(400, "bad-request")
+            assert answer.headers["connection"] == "close"
+            assert "date" in answer.headers
+            assert await client.end() == b""
+        line = await the_log_of(server, problem["request_id"])
+        assert (line["event"], line["reason"], line["status"], line["client"]) == ("connection_refused", "bad-request", 400, "127.0.0.1")
+        assert (await refusals(server))["bad-request"] == before + 1
+
+    @pytest.mark.parametrize("rest", NOT_A_BODY.values(), ids=NOT_A_BODY)
+    async def test_a_body_that_is_not_http_is_an_ordinary_400_and_the_end(
+        self, server: Server, admin: httpx.AsyncClient, rest: bytes
+    ) -> None:
+        request_id = f"body-{time.monotonic_ns()}"
+        async with connected(server) as client:
+            client.send(a_post(admin, rest, f"Origin: {ORIGIN}", f"X-Request-ID: {request_id}"))
+            answer = await client.answer()
+            assert answer.problem(400, "bad-request")["request_id"] == request_id
+            assert (answer.headers["connection"], answer.headers["access-control-allow-origin"]) == ("close", ORIGIN)
+            assert await client.end() == b""
+        line = await the_log_of(server, request_id)
+        assert (line["event"], line["route"], line["status"]) == ("request", f"{API}/locations", 400)
+
+    async def test_what_was_asked_before_is_answered_before(self, server: Server) -> None:
+        async with connected(server) as client:
+            client.send(b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\nrubbish")
+            assert (await client.answer()).status == 404
+            (await client.answer()).problem(400, "bad-request")
+            assert await client.end() == b""
+
+
+class TestUnusualHttp:
+    @pytest.mark.parametrize(("sent", "status"), UNUSUAL.values(), ids=UNUSUAL)
+    async def test_it_is_answered_like_any_other_and_the_connection_goes_on(self, server: Server, sent: bytes, status: int) -> None:
+        async with connected(server) as client:
+            for _ in range(2):
+                client.send(sent)
+                answer = await client.answer()
+                assert answer.status == status
+                assert answer.headers["x-request-id"]
+
+    async def test_http_1_0_needs_no_host_and_gets_one_answer(self, server: Server) -> None:
+        async with connected(server) as client:
+            client.send(b"GET /livez HTTP/1.0\r\n\r\n")
+            assert (await client.answer()).status == 200
+            assert await client.end() == b""
+
+    @pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+    async def test_an_upgrade_is_not_taken_up_and_what_follows_is_its_body(
+        self, server: Server, admin: httpx.AsyncClient, protocol: str
+    ) -> None:
+        upgrade = ("Connection: Upgrade", f"Upgrade: {protocol}")
+        body = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
+        async with connected(server) as client:
+            client.send(b"GET /livez HTTP/1.1\r\n" + HOST + "\r\n".join(upgrade).encode() + b"\r\n\r\n")
+            assert (await client.answer()).status == 200
+            client.send(a_post(admin, b"Content-Length: %d\r\n\r\n" % len(body), *upgrade))
+            await asyncio.sleep(0.1)
+            client.send(body)
+            assert "not valid JSON" in (await client.answer()).problem(400, "bad-request")["detail"]
+            client.send(b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\n")
+            assert (await client.answer()).status == 404
+        assert not [line for line in server.log if json.loads(line)["level"] == "warning"]
+
+    async def test_trailers_are_no_headers(self, server: Server) -> None:
+        async with connected(server) as client:
+            client.send(
+                b"GET /livez HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Request-ID: from-the-trailers\r\n\r\n"
+            )
+            assert (await client.answer()).headers["x-request-id"] != "from-the-trailers"
+
+    async def test_a_client_that_expects_100_is_told_to_go_on_only_where_its_body_is_read(
+        self, server: Server, admin: httpx.AsyncClient
+    ) -> None:
+        expecting = b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        async with connected(server) as client:
+            client.send(a_post(admin, expecting))
+            assert (await client.answer()).status == 100
+            client.send(b"{}")
+            assert (await client.answer()).status == 422
+            client.send(b"POST " + f"{API}/locations HTTP/1.1\r\n".encode() + HOST + expecting)
+            assert (await client.answer()).status == 401
+
+    async def test_pipelined_requests_are_answered_in_their_order(self, server: Server) -> None:
+        async with connected(server) as client:
+            client.send(b"".join(b"GET /%d HTTP/1.1\r\n" % number + HOST + b"\r\n" for number in range(MAX_QUEUED_REQUESTS)))
+            for number in range(MAX_QUEUED_REQUESTS):
+                assert (await client.answer()).problem(404, "not-found")["instance"] == f"/{number}"
+
+    async def test_the_queue_of_pipelined_requests_has_an_end(self, server: Server) -> None:
+        async with connected(server) as client:
+            client.send((b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n") * 5000)
+            answers = [await client.answer() for _ in range(MAX_QUEUED_REQUESTS + 1)]
+            assert {answer.status for answer in answers} == {200}
+            (await client.answer()).problem(429, "too-many-requests")
+            assert await client.end() == b""
+
+
+class TestLargeHeads:
+    @pytest.mark.parametrize("sent", TOO_LARGE.values(), ids=TOO_LARGE)
+    async def test_it_is_a_431_with_a_request_id_that_the_log_knows_and_the_end(self, server: Server, sent: bytes) -> None:
+        async with connected(server) as client:
+            client.send(sent)
+            answer = await client.answer()
+            problem = answer.problem(431, "headers-too-large")
+            assert answer.headers["connection"] == "close"
+            client.writer.write_eof()
+            assert await client.end() == b""
+        assert (await the_log_of(server, problem["request_id"]))["reason"] == "headers-too-large"
+
+    @pytest.mark.parametrize(("beginning", "part"), ENDLESS.values(), ids=ENDLESS)
+    async def test_it_is_refused_while_it_is_read(self, server: Server, beginning: bytes, part: bytes) -> None:
+        async with connected(server) as client:
+            client.send(beginning)
+            for _ in range(2 * MAX_HEAD_BYTES // 4096):
+                client.send(part * (4096 // len(part)))
+                await asyncio.sleep(0.005)
+            (await client.answer()).problem(431, "headers-too-large")
+
+    @pytest.mark.parametrize("trailers", [b"a: b\r\n" * 2 * MAX_HEADERS, b"X: " + b"x" * 2 * MAX_HEAD_BYTES], ids=["many", "large"])
+    async def test_trailers_are_limited_too(self, server: Server, admin: httpx.AsyncClient, trailers: bytes) -> None:
+        async with connected(server) as client:
+            client.send(a_post(admin, b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"))
+            for start in range(0, len(trailers), 4096):
+                client.send(trailers[start : start + 4096])
+                await asyncio.sleep(0.005)
+            (await client.answer()).problem(431, "headers-too-large")
+
+    async def test_a_client_that_sends_to_the_end_before_it_reads_still_reads_the_answer(
+        self, server: Server, admin: httpx.AsyncClient
+    ) -> None:
+        def send_all_then_read(sent: bytes, name: str) -> None:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=SOON) as client:
+                client.sendall(sent)
+                time.sleep(0.1)
+                client.sendall(b"and more")
+                assert f"/problems/{name}".encode() in client.recv(10_000)
+
+        body = b"x" * 3_000_000
+        await asyncio.to_thread(send_all_then_read, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 500_000, "headers-too-large")
+        await asyncio.to_thread(send_all_then_read, a_post(admin, b"Content-Length: 9000000\r\n\r\n" + body), "payload-too-large")
+
+
+class TestSlowClients:
+    async def test_a_head_that_trickles_is_a_408_after_its_time(self, server: Server) -> None:
+        async with connected(server) as client:
+            started = time.monotonic()
+            client.send(b"GET /livez HTTP/1.1\r\nX: ")
+            trickle = asyncio.create_task(client.trickle(b"x"))
+            answer = await client.answer()
+            assert HEAD_SECONDS <= time.monotonic() - started < HEAD_SECONDS + 2
+            trickle.cancel()
+            problem = answer.problem(408, "request-timeout")
+            assert answer.headers["connection"] == "close"
+            client.writer.write_eof()
+            assert await client.end() == b""
+        assert (await the_log_of(server, problem["request_id"]))["reason"] == "request-timeout"
+
+    @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "an empty line"])
+    async def test_a_connection_without_a_request_is_closed_without_a_word(self, server: Server, sent: bytes) -> None:
+        before = (await refusals(server)).get("silent", 0)
+        started = time.monotonic()
+        async with connected(server) as client:
+            client.send(sent)
+            assert await client.end() == b""
+            assert HEAD_SECONDS <= time.monotonic() - started < HEAD_SECONDS + 2
+        assert (await refusals(server))["silent"] > before
+
+    async def test_a_body_that_trickles_is_an_ordinary_408_after_its_time(self, server: Server, admin: httpx.AsyncClient) -> None:
+        request_id = f"slow-{time.monotonic_ns()}"
+        async with connected(server) as client:
+            started = time.monotonic()
+            client.send(a_post(admin, b"Content-Length: 1000\r\n\r\n{", f"Origin: {ORIGIN}", f"X-Request-ID: {request_id}"))
+            trickle = asyncio.create_task(client.trickle(b" "))
+            answer = await client.answer()
+            assert BODY_SECONDS <= time.monotonic() - started < BODY_SECONDS + 2
+            trickle.cancel()
+            assert answer.problem(408, "request-timeout")["request_id"] == request_id
+            assert (answer.headers["connection"], answer.headers["access-control-allow-origin"]) == ("close", ORIGIN)
+            client.writer.write_eof()
+            assert await client.end() == b""
+        line = await the_log_of(server, request_id)
+        assert (line["event"], line["route"], line["status"]) == ("request", f"{API}/locations", 408)
+
+    @pytest.mark.parametrize(("path", "status"), [("/livez", 200), (f"{API}/locations", 401), ("/nowhere", 404)])
+    async def test_a_body_that_nobody_reads_is_cut_after_its_time(self, server: Server, path: str, status: int) -> None:
+        async with connected(server) as client:
+            client.send(f"GET {path} HTTP/1.1\r\n".encode() + HOST + b"Content-Length: 1000\r\n\r\n")
+            answer = await client.answer()
+            assert answer.status == status
+            trickle = asyncio.create_task(client.trickle(b"x"))
+            assert await client.end(BODY_SECONDS + 2) == b""
+            trickle.cancel()
+        await until(
+            lambda: (
+                ("connection_refused", "request-timeout")
+                in [(line["event"], line.get("reason")) for line in log_of(server, answer.headers["x-request-id"])]
+            ),
+            SOON,
+        )
+
+    @pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["and leaves it open", "and wants it closed"])
+    async def test_a_client_that_reads_nothing_of_its_answer_is_cut_after_its_time(
+        self, server: Server, admin: httpx.AsyncClient, last: bytes
+    ) -> None:
+        for number in range(5):
+            await a_product(admin, f"LARGE-{number}", attributes={"text": "x" * 900_000})
+        before = (await refusals(server)).get("unread", 0)
+        with a_client_that_does_not_read(server) as client:
+            head = f"GET {API}/products HTTP/1.1\r\nAuthorization: {admin.headers['Authorization']}\r\n"
+            client.sendall(head.encode() + HOST + last + b"\r\n")
+            started = time.monotonic()
+            await until(lambda: is_reset(client), SEND_SECONDS + 3)
+            assert time.monotonic() - started >= SEND_SECONDS
+        assert (await refusals(server))["unread"] == before + 1
+
+    async def test_a_client_that_asks_on_and_on_and_reads_nothing_is_cut_after_its_time(self, server: Server) -> None:
+        before = (await refusals(server)).get("unread", 0)
+        with a_client_that_does_not_read(server) as client:
+            client.setblocking(False)
+            while not is_reset(client):
+                if select.select([], [client], [], 0)[1]:
+                    client.send((b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 10)
+                await asyncio.sleep(0.05)
+        assert (await refusals(server))["unread"] == before + 1
+
+    async def test_they_hold_no_database_connection_and_nobody_waits_for_them(
+        self, server: Server, admin: httpx.AsyncClient, database_url: str
+    ) -> None:
+        """Thirty at once, with a pool of five."""
+        beginnings = [
+            b"GET /livez HTTP/1.1\r\nX: ",
+            a_post(admin, b"Content-Length: 1000\r\n\r\n{"),
+            a_post(admin, b"Idempotency-Key: slow\r\nContent-Length: 1000\r\n\r\n{").replace(b"/locations", b"/stock/adjustments"),
+        ]
+        async with (
+            httpx.AsyncClient(base_url=server.url, headers=admin.headers, timeout=1) as quick,
+            await psycopg.AsyncConnection.connect(database_url, autocommit=True) as observer,
+        ):
+            slow = [asyncio.create_task(self._begin(server, beginnings[number % 3])) for number in range(30)]
+            asked = 0
+            while not all(client.done() for client in slow):
+                assert (await quick.get(f"{API}/products")).status_code == 200
+                asked += 1
+                busy = await observer.execute(
+                    "SELECT state, query FROM pg_stat_activity WHERE application_name = 'stockroom' AND datname = current_database() AND state <> 'idle'"
+                )
+                assert await busy.fetchall() == []
+                await asyncio.sleep(0.02)
+        assert asked > 10
+        assert {await client for client in slow} == {408}
+
+    async def _begin(self, server: Server, beginning: bytes) -> int:
+        async with connected(server) as client:
+            client.send(beginning)
+            return (await client.answer()).status
+
+
+async def test_a_connection_that_says_nothing_more_after_its_answer_is_closed_whatever_uvicorn_forgot(settings: Settings) -> None:
+    """An empty line after an answer stops uvicorn's own timer."""
+    config = Config(_says_done, log_config=None, timeout_keep_alive=75)
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(
+        lambda: LimitedProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    ) as listener:
+        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        await reader.readuntil(b"done")
+        (connection,) = state.connections
+        assert isinstance(connection, LimitedProtocol)
+        writer.write(b"\r\n")
+        await until(lambda: connection.timeout_keep_alive_task is None, SOON)
+        connection.check(loop.time() + 74, settings)
+        assert not connection.transport.is_closing()
+        connection.check(loop.time() + 76, settings)
+        assert await asyncio.wait_for(reader.read(), SOON) == b""
+        writer.close()
+
+
+async def _says_done(scope: Any, _receive: Any, send: Any) -> None:
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+def a_client_that_does_not_read(server: Server) -> socket.socket:
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", server.port))
+    return client
+
+
+def is_reset(client: socket.socket) -> bool:
+    """Whether the other side has cut the connection; to be seen without reading."""
+    poll = select.poll()
+    poll.register(client, select.POLLERR)
+    return bool(poll.poll(0))
