@@ -55,6 +55,12 @@ class LimitedProtocol(HttpToolsProtocol):
         """A client is here."""
         super().connection_made(cast("asyncio.Transport", _Transport(transport, self._close)))
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        super().connection_lost(exc)
+        # uvicorn tells only the last of several pipelined requests; what the others still answer goes nowhere.
+        cast("_Transport", self.transport).write = _drop
+
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
         self._unset_keepalive_if_required()
@@ -297,7 +303,7 @@ class _Transport:
         self.get_write_buffer_size = transport.get_write_buffer_size
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
-        self.write = transport.write
+        self.write: Callable[[bytes], None] = transport.write
 
     def is_closing(self) -> bool:
         return self._half_closed or self._transport.is_closing()
@@ -310,6 +316,10 @@ class _Transport:
             self._transport.write_eof()
         else:
             self._transport.close()
+
+
+def _drop(_: bytes) -> None:
+    pass
 
 
 def _too_many_bytes() -> Problem:

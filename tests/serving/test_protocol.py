@@ -299,6 +299,16 @@ class TestUnusualHttp:
             (await client.answer()).problem(429, "too-many-requests")
             assert await client.end() == b""
 
+    async def test_a_client_that_leaves_while_its_pipelined_requests_are_worked_on_is_no_fault_of_ours(self, server: Server) -> None:
+        request_id = f"left-{time.monotonic_ns()}"
+        login = b"username=nobody@example.com&password=not-this-one"
+        async with connected(server) as client:
+            form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s" % (len(login), login)
+            head = f"POST {API}/auth/login HTTP/1.1\r\nX-Request-ID: {request_id}\r\n".encode()
+            client.send(head + HOST + form + b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+        await until(lambda: ("request", 401) in [(line["event"], line.get("status")) for line in log_of(server, request_id)], SOON)
+        assert not [line for line in server.log if json.loads(line)["level"] == "error"]
+
 
 class TestLargeHeads:
     @pytest.mark.parametrize("sent", TOO_LARGE.values(), ids=TOO_LARGE)
@@ -329,6 +339,19 @@ class TestLargeHeads:
                 client.send(trailers[start : start + 4096])
                 await asyncio.sleep(0.005)
             (await client.answer()).problem(431, "headers-too-large")
+
+    @pytest.mark.parametrize("chunked", [False, True])
+    async def test_a_large_body_in_many_parts_is_no_large_head(self, server: Server, admin: httpx.AsyncClient, chunked: bool) -> None:
+        part, parts = b" " * 8000, 50
+        async with connected(server) as client:
+            client.send(
+                a_post(admin, b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"Content-Length: %d\r\n\r\n" % (len(part) * parts + 2))
+            )
+            for _ in range(parts):
+                client.send(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
+                await asyncio.sleep(0.001)
+            client.send(b"2\r\n{}\r\n0\r\n\r\n" if chunked else b"{}")
+            assert (await client.answer()).status == 422
 
     async def test_a_client_that_sends_to_the_end_before_it_reads_still_reads_the_answer(
         self, server: Server, admin: httpx.AsyncClient
