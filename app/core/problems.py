@@ -228,7 +228,7 @@ class PreconditionRequired(Problem):
 
 
 class TooManyRequests(Problem):
-    """Too many attempts in a short time."""
+    """Too many attempts in a short time, or too many requests on one connection before the first was answered."""
 
     name = "too-many-requests"
     status = 429
