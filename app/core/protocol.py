@@ -133,7 +133,7 @@ class LimitedProtocol(HttpToolsProtocol):
             settings: for the times.
         """
         unsent = self.transport.get_write_buffer_size()
-        if unsent == 0 or unsent < self._unsent_bytes:
+        if self._unsent_bytes == 0 or unsent < self._unsent_bytes:
             self._sent_at = now
         self._unsent_bytes = unsent
         if now - self._sent_at > settings.send_timeout_seconds:
