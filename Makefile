@@ -53,8 +53,9 @@ format: .venv/installed ## format the code and mend what the linter can
 bench: .venv/installed ## measure what requests cost beside the hand-written minimum: about three minutes; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.requests $(ARGS)
 
-docs: .venv/installed ## write docs/settings.md anew from app/core/config.py
+docs: .venv/installed ## write docs/settings.md and docs/openapi.json anew from the code
 	@.venv/bin/python -c 'import pathlib, app.core.config as config; pathlib.Path("docs/settings.md").write_text(config.settings_page(), encoding="utf-8")'
+	@.venv/bin/python -c 'import pathlib, app.main as main; pathlib.Path("docs/openapi.json").write_text(main.openapi_page(), encoding="utf-8")'
 
 # Running is a subset of developing by construction: what an image installs is what was tested.
 lock: .venv/installed ## write requirements/ anew from pyproject.toml; ARGS=--upgrade takes newer versions

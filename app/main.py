@@ -1,18 +1,18 @@
 """The application: what it is made of, and what lives as long as its process."""
 
 import gc
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from app import __version__
 from app.api import errors, health
 from app.api.middleware import RequestContext
+from app.api.openapi import complete_openapi
 from app.api.v1 import RESOURCES
 from app.core.config import Settings, get_settings
 from app.core.db import Database, DirectConnection
@@ -60,7 +60,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
     app = _Stockroom(
         title="Stockroom",
-        version=__version__,
+        # Of the API, not of the release: the document changes when the API does.
+        version="1",
         description=_DESCRIPTION,
         lifespan=_lifespan,
         redirect_slashes=False,
@@ -74,8 +75,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # `include_router` would wrap every route in a second matching step at each request; these routers carry their full paths.
         app.router.routes.extend(router.routes)
     health.install_metrics(app)
-    _describe_problems(app)
+    complete_openapi(app)
     return app
+
+
+def openapi_page() -> str:
+    """The OpenAPI document as it stands in `docs/openapi.json`; no setting changes it."""
+    return json.dumps(create_app(Settings(_env_file=None)).openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
 @asynccontextmanager
@@ -104,23 +110,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         process.passwords.close()
         await process.direct.close()
         await process.database.close()
-
-
-def _describe_problems(app: FastAPI) -> None:
-    make = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = make()
-            components = document.setdefault("components", {}).setdefault("schemas", {})
-            components["Problem"] = errors.PROBLEM_SCHEMA
-            # FastAPI's own error shapes are never answered.
-            components.pop("HTTPValidationError", None)
-            components.pop("ValidationError", None)
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend its OpenAPI
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -96,8 +96,22 @@ PROBLEM_SCHEMA: dict[str, Any] = {
                 },
             },
         },
-        "short": {"type": "array", "items": {"type": "object"}},
+        "short": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["sku", "requested", "available"],
+                "properties": {
+                    "sku": {"type": "string"},
+                    "location": {"type": "string"},
+                    "requested": {"type": "integer"},
+                    "available": {"type": "integer"},
+                },
+            },
+        },
         "required_scope": {"type": "string"},
+        "reservation_status": {"type": "string"},
+        "skus": {"type": "array", "items": {"type": "string"}},
     },
 }
 
@@ -152,8 +166,9 @@ def _example(kind: type[Problem]) -> dict[str, Any]:
         "title": kind.title,
         "status": kind.status,
         "detail": kind.example,
-        "instance": "/api/v1/…",
-        "request_id": "4d1c…",
+        "instance": "/api/v1/products",
+        "request_id": "8c5daeab110b42099435f792b6f83049",
+        **kind.example_members,
     }
 
 

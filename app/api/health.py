@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from typing import Any
+from typing import Literal
 
-import orjson
 import psycopg
 import structlog
 from fastapi import APIRouter, FastAPI, Request
@@ -14,12 +13,33 @@ from starlette.responses import PlainTextResponse, Response
 from app.core import migrations
 from app.core.draining import is_draining
 from app.core.process import Process
+from app.schemas.values import Output, example
 
 router = APIRouter(tags=["operations"])
 _log = structlog.get_logger()
 _REUSE_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
 _UNANSWERED = {"database": "the database refuses us or did not answer within 2 seconds; the log says why", "schema": "unknown"}
+_METRICS = """# HELP stockroom_unhandled_errors_total Errors that nobody expected.
+# TYPE stockroom_unhandled_errors_total counter
+"""
+
+
+class LivenessOut(Output):
+    """This process answers."""
+
+    model_config = example(status="ok")
+
+    status: Literal["ok"]
+
+
+class ReadinessOut(Output):
+    """Whether this process can serve, and each check by its name: `ok`, or what is wrong."""
+
+    model_config = example(status="ok", checks={"database": "ok", "schema": "ok", "draining": "ok"})
+
+    status: Literal["ok", "not ready"]
+    checks: dict[str, str]
 
 
 class Readiness:
@@ -51,19 +71,21 @@ class Readiness:
 
 
 @router.get("/livez", operation_id="get_liveness", summary="Is the process alive?")
-async def get_liveness() -> dict[str, str]:
+async def get_liveness() -> LivenessOut:
     """200 as long as this process answers. Looks at nothing else: a lost database must not restart pods."""
-    return {"status": "ok"}
+    return LivenessOut(status="ok")
 
 
 @router.get(
     "/healthz",
     operation_id="get_readiness",
     summary="Can this process serve?",
+    response_model=ReadinessOut,
     responses={
         503: {
+            "model": ReadinessOut,
             "description": "Not ready; `checks` says why",
-            "content": {"application/json": {"example": {"status": "not ready", "checks": {"database": "…"}}}},
+            "content": {"application/json": {"example": {"status": "not ready", "checks": {**_UNANSWERED, "draining": "ok"}}}},
         }
     },
 )
@@ -71,14 +93,19 @@ async def get_readiness(request: Request) -> Response:
     """200 when the database answers within 2 seconds, its schema is at head or newer, and the process is not draining; else 503."""
     checks: dict[str, str] = await request.app.state.readiness.checks()
     ready = all(result == "ok" for result in checks.values())
-    body: dict[str, Any] = {"status": "ok" if ready else "not ready", "checks": checks}
-    return Response(orjson.dumps(body), 200 if ready else 503, media_type="application/json")
+    body = ReadinessOut(status="ok" if ready else "not ready", checks=checks)
+    return Response(body.model_dump_json(), 200 if ready else 503, media_type="application/json")
 
 
 def install_metrics(app: FastAPI) -> None:
     """Serve `/metrics`, summed over all workers when `PROMETHEUS_MULTIPROC_DIR` is set."""
     Instrumentator().expose(
-        app, tags=["operations"], operation_id="get_metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse
+        app,
+        tags=["operations"],
+        operation_id="get_metrics",
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        responses={200: {"content": {"text/plain": {"example": _METRICS}}}},
     )
 
 

@@ -31,6 +31,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls them problems
     how_to_mend: ClassVar[str]
     example: ClassVar[str]
     """A typical `detail`, shown in OpenAPI."""
+    example_members: ClassVar[Mapping[str, Any]] = {}
+    """The further members that belong to it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -71,6 +73,7 @@ class ValidationFailed(Problem):
         "Correct the values that `errors` points at. Unknown fields are refused too, so that a typing error cannot pass unnoticed."
     )
     example = "1 value is not acceptable; see `errors`."
+    example_members: ClassVar = {"errors": [{"in": "body", "pointer": "#/name", "detail": "Field required"}]}
 
 
 class BadRequest(Problem):
@@ -105,6 +108,7 @@ class MissingScope(Problem):
     title = "Not allowed"
     how_to_mend = "Ask an administrator for a role with the scope named in `required_scope`, then log in again: a token carries the scopes of its login."
     example = "This needs the scope `products:write`."
+    example_members: ClassVar = {"required_scope": "products:write"}
 
 
 class NotFound(Problem):
@@ -157,6 +161,7 @@ class InsufficientStock(Problem):
         "Ask for at most `available` units of each line in `short`, or wait for a delivery: `GET /api/v1/stock?sku=...` shows the levels."
     )
     example = "1 line is short."
+    example_members: ClassVar = {"short": [{"sku": "LS-BLU-M", "requested": 3, "available": 2}]}
 
     def __init__(self, short: Sequence[Mapping[str, Any]], detail: str | None = None) -> None:
         super().__init__(detail or f"{_count(len(short), 'line')} short.", short=[dict(line) for line in short])

@@ -1,16 +1,17 @@
 """Locations."""
 
-from typing import Self
+from typing import Any
 from uuid import UUID
 
-from pydantic import model_validator
-from pydantic_core import PydanticCustomError
+from app.schemas.values import CREATED, Flag, Input, JsonObject, LocationCode, Name, Patch, Versioned, absent, example
 
-from app.schemas.values import Flag, Input, JsonObject, LocationCode, Name, Versioned, absent
+_BERLIN: dict[str, Any] = {"code": "BER-1", "name": "Warehouse Berlin", "address": {"city": "Berlin", "country": "DE"}, "active": True}
 
 
 class LocationCreate(Input):
     """A new location. Its code is how everything else refers to it."""
+
+    model_config = example(**_BERLIN)
 
     code: LocationCode
     name: Name
@@ -18,22 +19,20 @@ class LocationCreate(Input):
     active: Flag = True
 
 
-class LocationPatch(Input):
+class LocationPatch(Patch):
     """A JSON merge: what is left out stays. The code cannot change; `address` merges key by key, null removes a key."""
+
+    model_config = example(address={"street": "Hafenplatz 1"}, active=False)
 
     name: Name = absent()
     address: JsonObject = absent()
     active: Flag = absent()
 
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.model_fields_set:
-            raise PydanticCustomError("empty", "There should be at least one field to change")
-        return self
-
 
 class LocationOut(Versioned):
     """A location. At an inactive one nothing can be reserved."""
+
+    model_config = example(id="01890a60-1b7e-7c42-8f6a-6f2f3d5a9c10", **_BERLIN, version=1, **CREATED)
 
     id: UUID
     code: str

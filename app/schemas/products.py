@@ -1,16 +1,53 @@
 """Products and variants."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from app.schemas.values import Gtin, Input, JsonObject, LongText, Money, Name, Output, Sku, Slug, UniqueTags, Url, Versioned, absent
+from app.schemas.values import (
+    CREATED,
+    Gtin,
+    Input,
+    JsonObject,
+    LongText,
+    Money,
+    Name,
+    Output,
+    Patch,
+    Sku,
+    Slug,
+    UniqueTags,
+    Url,
+    Versioned,
+    absent,
+    example,
+)
+
+_VARIANT: dict[str, Any] = {
+    "sku": "LS-BLU-M",
+    "gtin": "4006381333931",
+    "options": {"Colour": "Blue", "Size": "M"},
+    "attributes": {},
+    "prices": [{"amount": 4900, "currency": "EUR"}],
+}
+_SHOWN_VARIANT = {"id": "01a20319-e7c6-7347-b807-a945b3a3f969", **_VARIANT}
+_PRODUCT: dict[str, Any] = {
+    "name": "Linen shirt",
+    "slug": "linen-shirt",
+    "description": "Washed linen, made to be worn often.",
+    "status": "active",
+    "category_ids": ["01890a5d-ac96-7f3c-9d1e-1f0a3c8b2e57"],
+    "tags": ["summer"],
+    "attributes": {"material": "linen"},
+    "media": [{"url": "https://media.example.com/linen-shirt.jpg", "alt": "Front"}],
+}
+_PRODUCT_ID = "01a20319-e78a-79ad-92ab-3796d5d0109b"
 
 ProductStatus = Literal["draft", "active", "archived"]
 OptionText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", min_length=1, max_length=100)]
-Options = Annotated[dict[OptionText, OptionText], Field(max_length=3)]
+Options = Annotated[dict[OptionText, OptionText], Field(max_length=3, json_schema_extra={"additionalProperties": False})]
 """Up to three, such as `{"Colour": "Blue", "Size": "M"}`; their order is kept."""
 
 
@@ -61,6 +98,8 @@ Media = Annotated[list[MediaItem], Field(max_length=50)]
 class ProductCreate(Input):
     """A new product. Without a slug it gets one made from its name."""
 
+    model_config = example(**_PRODUCT | {"category_ids": []}, variants=[_VARIANT])
+
     name: Name
     slug: Slug | None = None
     description: LongText = ""
@@ -72,11 +111,13 @@ class ProductCreate(Input):
     variants: Variants
 
 
-class ProductPatch(Input):
+class ProductPatch(Patch):
     """A JSON merge (RFC 7396): what is left out stays. `attributes` merges key by key, null removes a key; lists are replaced whole.
 
     `variants` replaces the set, matched by SKU: known ones change, new ones are added, missing ones are archived.
     """
+
+    model_config = example(status="active", attributes={"material": "hemp"})
 
     name: Name = absent()
     slug: Slug = absent()
@@ -87,12 +128,6 @@ class ProductPatch(Input):
     attributes: JsonObject = absent()
     media: Media = absent()
     variants: Variants = absent()
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.model_fields_set:
-            raise PydanticCustomError("empty", "There should be at least one field to change")
-        return self
 
 
 class VariantOut(Output):
@@ -108,6 +143,8 @@ class VariantOut(Output):
 
 class ProductOut(Versioned):
     """A product with its variants and their prices; archived variants are left out."""
+
+    model_config = example(id=_PRODUCT_ID, **_PRODUCT, variants=[_SHOWN_VARIANT], version=1, **CREATED)
 
     id: UUID
     slug: str
@@ -141,6 +178,13 @@ class AvailabilityOut(Output):
 
 class VariantDetail(VariantOut):
     """A variant by its SKU: what it is, what it costs and how many are left."""
+
+    model_config = example(
+        **_SHOWN_VARIANT,
+        archived=False,
+        product={"id": _PRODUCT_ID, **{name: _PRODUCT[name] for name in ("slug", "name", "status")}},
+        availability=[{"location": "BER-1", "on_hand": 24, "reserved": 2, "available": 22}],
+    )
 
     archived: bool
     product: ProductSummary

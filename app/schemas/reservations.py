@@ -6,10 +6,10 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.schemas.values import Input, Integer, LocationCode, Output, Quantity, Reference, Sku, Timestamped
+from app.schemas.values import CREATED, AsInteger, Input, LocationCode, Output, Quantity, Reference, Sku, Timestamped, example
 
 ReservationStatus = Literal["active", "committed", "released", "expired"]
-Lifetime = Annotated[Integer, Field(ge=1, le=7 * 24 * 3600)]
+Lifetime = Annotated[int, Field(strict=True, ge=1, le=7 * 24 * 3600), AsInteger]
 """From one second to seven days."""
 
 
@@ -24,6 +24,8 @@ class LineIn(Input):
 class ReservationCreate(Input):
     """Stock to hold for a while: every line, or none. Lines for the same SKU and location are summed."""
 
+    model_config = example(lines=[{"sku": "LS-BLU-M", "quantity": 2}], expires_in_seconds=600, reference="order 17")
+
     lines: Annotated[list[LineIn], Field(min_length=1, max_length=100)]
     expires_in_seconds: Lifetime = 900
     reference: Reference | None = None
@@ -31,6 +33,8 @@ class ReservationCreate(Input):
 
 class ReservationExtend(Input):
     """The hold's new lifetime, counted from now."""
+
+    model_config = example(expires_in_seconds=600)
 
     expires_in_seconds: Lifetime
 
@@ -45,6 +49,15 @@ class LineOut(Output):
 
 class ReservationOut(Timestamped):
     """A reservation. `active` always means that it has not expired."""
+
+    model_config = example(
+        id="01a20319-f57e-7bfc-ade2-7b9ae95caf49",
+        status="active",
+        lines=[{"sku": "LS-BLU-M", "quantity": 2, "location": "BER-1"}],
+        reference="order 17",
+        expires_at="2026-11-02T09:40:00.417523+00:00",
+        **CREATED,
+    )
 
     id: UUID
     status: ReservationStatus

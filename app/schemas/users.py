@@ -1,12 +1,11 @@
 """Users and their tokens."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, EmailStr, Field, SecretStr, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, EmailStr, Field, SecretStr, StringConstraints
 
-from app.schemas.values import Flag, Input, Name, Output, Versioned, absent
+from app.schemas.values import CREATED, Flag, Input, Name, Output, Patch, Versioned, absent, example
 
 Role = Literal["admin", "editor", "stock", "viewer"]
 
@@ -20,9 +19,13 @@ Email = Annotated[EmailStr, StringConstraints(max_length=254, to_lower=True)]
 Password = Annotated[SecretStr, Field(min_length=12, max_length=256)]
 """At least 12 characters, any of them (OWASP ASVS 5.0, 6.2.1 and 6.2.5)."""
 
+_EVA: dict[str, Any] = {"email": "eva@example.com", "display_name": "Eva", "roles": ["editor", "stock"]}
+
 
 class UserCreate(Input):
     """A new account. What it may do is what its roles allow."""
+
+    model_config = example(**_EVA, password="correct horse battery staple")
 
     email: Email
     password: Password
@@ -30,22 +33,20 @@ class UserCreate(Input):
     roles: Roles = []
 
 
-class UserPatch(Input):
+class UserPatch(Patch):
     """A JSON merge: what is left out stays. A change of roles, or disabling, ends the user's tokens."""
+
+    model_config = example(roles=["viewer"])
 
     display_name: Name = absent()
     roles: Roles = absent()
     disabled: Flag = absent()
 
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.model_fields_set:
-            raise PydanticCustomError("empty", "There should be at least one field to change")
-        return self
-
 
 class PasswordChange(Input):
     """One's own new password; it ends all tokens of before."""
+
+    model_config = example(current_password="correct horse battery staple", new_password="a longer and better passphrase")
 
     current_password: Annotated[SecretStr, Field(max_length=256)]
     new_password: Password
@@ -53,6 +54,8 @@ class PasswordChange(Input):
 
 class UserOut(Versioned):
     """An account, never its password."""
+
+    model_config = example(id="01890a5c-0e2b-7b11-a7d4-3f9d7a6c1e02", **_EVA, disabled=False, version=1, **CREATED)
 
     id: UUID
     email: str
@@ -63,6 +66,8 @@ class UserOut(Versioned):
 
 class TokenOut(Output):
     """An access token (RFC 6750), to be sent as `Authorization: Bearer …` until it expires."""
+
+    model_config = example(access_token="eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFUzI1NiJ9.…", token_type="bearer", expires_in=3600)
 
     access_token: str
     token_type: Literal["bearer"]

@@ -2,13 +2,26 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Strict, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    Strict,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from app.core.gtin import is_gtin
-from app.core.money import is_currency
+from app.core.money import EXPONENTS, is_currency
 
 T = TypeVar("T")
 
@@ -19,12 +32,43 @@ _MAX_DEPTH = 6
 # PostgreSQL can store every character but NUL; half of a surrogate pair is none (pydantic refuses it wherever it knows that a value is text).
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 _NO_NUL = r"^[^\x00]*$"
+# Section 5.6, "date-time"; pydantic alone takes seconds since 1970 and much else for a time.
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+
+CREATED = {"created_at": "2026-11-02T09:30:00.417523+00:00", "updated_at": "2026-11-02T09:30:00.417523+00:00"}
+"""Part of the examples of `Timestamped`."""
+
+
+def example(**fields: Any) -> ConfigDict:
+    """The config of a shape that is shown with this example."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+def _page_example(schema: dict[str, Any], page: type[BaseModel]) -> None:
+    (item,) = page.__pydantic_generic_metadata__["args"]
+    schema["examples"] = [{"items": item.model_config["json_schema_extra"]["examples"], "next_cursor": "WyJmMWYwYTNiOCIsIjAxIl0"}]
 
 
 class Input(BaseModel):
     """A body that is sent to us. Unknown fields are refused, so that a typing error cannot pass unnoticed."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Patch(Input):
+    """A change (RFC 7396): what is left out stays as it is, but something must be there."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise PydanticCustomError("empty", "There should be at least one field to change")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        handler.resolve_ref_schema(schema)["minProperties"] = 1
+        return schema
 
 
 class Output(BaseModel):
@@ -35,6 +79,8 @@ class Output(BaseModel):
 
 class PageOut(Output, Generic[T]):
     """One page of a list. Follow `next_cursor` until it is null; a page may be shorter than `limit` before that."""
+
+    model_config = ConfigDict(json_schema_extra=_page_example)
 
     items: list[T]
     next_cursor: str | None
@@ -55,6 +101,16 @@ def _gtin(text: str) -> str:
     if not is_gtin(text):
         raise PydanticCustomError("gtin", "Value should be a GTIN of 8, 12, 13 or 14 digits with a correct check digit")
     return text
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _rfc_3339(value: object) -> object:
+    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
+        raise PydanticCustomError("time", "Value should be a time with its offset, such as 2026-11-02T09:30:00Z")
+    return value
 
 
 def _unique(values: list[T]) -> list[T]:
@@ -82,10 +138,13 @@ def _storable_object(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return value
 
 
-Integer = Annotated[int, Strict()]
-"""A whole number; neither text nor true and false pass for one."""
+AsInteger = BeforeValidator(_whole)
+"""Behind an integer's limits: a whole number, however JSON writes it; 2, 2.0 and 2e0 are one (JSON Schema Core 2020-12, section 4.2.1)."""
 
 Flag = Annotated[bool, Strict()]
+
+Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
+"""A time as RFC 3339 writes it, with its offset."""
 
 Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 Name = Annotated[str, StringConstraints(pattern=_NO_NUL, min_length=1, max_length=255)]
@@ -99,18 +158,21 @@ Sku = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$"
 """Letters, digits and `. _ / + -`, starting with a letter or digit."""
 
 LocationCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=32)]
-Gtin = Annotated[str, StringConstraints(pattern=r"^[0-9]{8,14}$"), AfterValidator(_gtin)]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), AfterValidator(_currency)]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s\x00]+$", max_length=2048)]
+Gtin = Annotated[str, StringConstraints(pattern=r"^[0-9]{8,14}$"), AfterValidator(_gtin), Field(json_schema_extra={"format": "gtin"})]
+Currency = Annotated[str, AfterValidator(_currency), Field(json_schema_extra={"enum": sorted(EXPONENTS)})]
+# Not `\s`: what is white space differs between languages, and clients check OpenAPI's pattern in theirs.
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9._~%:@-]+([/?#][^\x00-\x20\x7f-\xa0]*)?$", max_length=2048)]
+"""An address on the web (RFC 3986); an international host stands in ASCII (RFC 5891), so that everybody reads the same one."""
+
 JsonObject = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], JsonValue],
-    Field(max_length=MAX_KEYS),
+    Field(max_length=MAX_KEYS, json_schema_extra={"propertyNames": {"pattern": _NO_NUL, "minLength": 1, "maxLength": 100}}),
     AfterValidator(_storable_object),
 ]
 """An object of free form, at most 100 keys and 6 levels deep."""
 
-Quantity = Annotated[Integer, Field(ge=1, le=MAX_UNITS)]
-UniqueTags = Annotated[list[Tag], Field(max_length=50), AfterValidator(_unique)]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_UNITS), AsInteger]
+UniqueTags = Annotated[list[Tag], Field(max_length=50, json_schema_extra={"uniqueItems": True}), AfterValidator(_unique)]
 
 
 class Money(BaseModel):
@@ -118,7 +180,7 @@ class Money(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    amount: Annotated[Integer, Field(ge=0, le=MAX_AMOUNT_MINOR)]
+    amount: Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT_MINOR), AsInteger]
     currency: Currency
 
 

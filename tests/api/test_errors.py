@@ -146,7 +146,7 @@ class TestRequests:
     @pytest.mark.parametrize(
         "query",
         ["limit=0", "limit=101", "limit=x", "limit=1e1", "limit=" + "9" * 5000, "limit=%00", "status=%ED%A0%80", "tag=%00", "tag=" + "x" * 65, "category=%00",
-         "updated_since=yesterday", "updated_since=99999-01-01T00:00:00Z", "updated_since=1e400"],
+         "updated_since=yesterday", "updated_since=99999-01-01T00:00:00Z", "updated_since=1e400", "updated_since=0.5", "updated_since=2026-11-02"],
     )  # fmt: skip
     async def test_a_bad_value_in_the_query_is_422_and_named(self, viewer: httpx.AsyncClient, query: str) -> None:
         (error,) = problem(await viewer.get(f"{API}/products?{query}"), 422, "validation-error")["errors"]

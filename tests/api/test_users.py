@@ -131,7 +131,12 @@ async def test_one_sees_oneself_by_id_but_nobody_else_without_the_scope(admin: h
 async def test_an_unknown_user_is_not_found(admin: httpx.AsyncClient) -> None:
     assert (await admin.get(f"{API}/users/{uuid4()}")).status_code == 404
     assert (await change(admin, {"id": str(uuid4())}, display_name="x")).status_code == 404
-    assert (await admin.get(f"{API}/users/no-id")).status_code == 422
+    assert (await admin.get(f"{API}/users/no-id")).status_code == 404
+
+
+async def test_me_can_only_be_read(admin: httpx.AsyncClient) -> None:
+    answer = await admin.patch(f"{API}/users/me", json={"display_name": "x"}, headers={"If-Match": "*"})
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
 
 
 @pytest.mark.parametrize("role", ["editor", "stock", "viewer"])

@@ -16,7 +16,6 @@ from app.schemas.stock import AdjustmentCreate, AdjustmentLine
 from app.schemas.values import (
     Currency,
     Gtin,
-    Integer,
     JsonObject,
     LocationCode,
     Money,
@@ -26,6 +25,7 @@ from app.schemas.values import (
     Sku,
     Slug,
     Tag,
+    Time,
     UniqueTags,
     Url,
 )
@@ -55,9 +55,26 @@ def refused(shape: Any, value: Any) -> list[tuple[int | str, ...]]:
         (Reference, ["order 1", "x" * 200], ["", "a\x00b", "x" * 201]),
         (Gtin, ["96385074", "036000291452", "4006381333931", "10012345678902"], ["4006381333930", "400638133393", "", "4006381333931 "]),
         (Currency, ["EUR", "JPY", "KWD"], ["eur", "EURO", "XXX", "ZZZ", ""]),
-        (Url, ["https://example.com/a.jpg", "http://x"], ["ftp://x", "example.com", "https://", "https://a b", "javascript:alert(1)"]),
-        (Integer, [0, -5, 10**30], ["1", 1.0, True, None]),
-        (Quantity, [1, 10**9], [0, -1, 10**9 + 1, "1", 1.5, True]),
+        (
+            Url,
+            ["https://example.com/a.jpg?size[]=1", "http://x", "http://x:8080#ü"],
+            [
+                "ftp://x",
+                "https://[x",
+                "https://x/\x85",
+                "https://bücher.example",
+                "example.com",
+                "https://",
+                "https://a b",
+                "javascript:alert(1)",
+            ],
+        ),
+        (Quantity, [1, 10**9, 2.0, 1e9], [0, 0.0, -1, 10**9 + 1, 1e30, "1", 1.5, True, None]),
+        (
+            Time,
+            ["2026-11-02T09:30:00Z", "2026-11-02t09:30:00.5+05:30"],
+            ["1762075800", "0.5", "2026-11-02", "2026-11-02T09:30Z", "2026-11-02T09:30:00", ""],
+        ),
         (UniqueTags, [[], ["a", "b"], [f"t{n}" for n in range(50)]], [["a", "a"], [f"t{n}" for n in range(51)]]),
     ],
 )
@@ -163,7 +180,7 @@ def test_a_categorys_parent_can_be_taken_away() -> None:
 
 
 class TestStock:
-    @pytest.mark.parametrize("delta", [0, 1.0, "1", True, 10**9 + 1, -(10**9) - 1])
+    @pytest.mark.parametrize("delta", [0, 0.0, 1.5, "1", True, 10**9 + 1, -(10**9) - 1])
     def test_a_delta_is_a_whole_number_other_than_nought(self, delta: Any) -> None:
         line = {"sku": "A", "location": "BER-1", "delta": delta}
         assert refused(AdjustmentLine, line) == [("delta",)]

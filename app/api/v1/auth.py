@@ -20,19 +20,39 @@ from app.core.problems import (
 )
 from app.core.security import scopes_of
 from app.schemas.users import TokenOut
-from app.schemas.values import Text
+from app.schemas.values import Text, example
 from app.services import logins
 
 router = resource("auth")
 jwks_router = APIRouter(tags=["auth"])
 
+_JWKS = {
+    "content": {
+        "application/json": {
+            "example": {
+                "keys": [
+                    {
+                        "kty": "EC",
+                        "crv": "P-256",
+                        "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                        "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+                        "kid": "3Ysy1Hpr7GN1zcwZ0dUu9YvyVh0M5kd7VbnFqsEEzmU",
+                        "use": "sig",
+                        "alg": "ES256",
+                    }
+                ]
+            }
+        }
+    }
+}
+
 
 class LoginForm(BaseModel):
     """The password grant of OAuth 2.0 (RFC 6749 section 4.3.2). Other parameters are ignored, as its section 3.2 demands."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = example(username="eva@example.com", password="correct horse battery staple") | ConfigDict(hide_input_in_errors=True)  # noqa: S106
 
-    grant_type: Literal["password"] | None = None
+    grant_type: Literal["password"] = "password"
     username: Annotated[Text, StringConstraints(min_length=1, max_length=254), Field(description="The email.")]
     password: Annotated[Text, StringConstraints(min_length=1, max_length=256), Field(json_schema_extra={"format": "password"})]
 
@@ -69,7 +89,7 @@ async def log_in(form: Annotated[LoginForm, Form()], request: Request, process: 
     return Response(token.model_dump_json(), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
-@jwks_router.get("/.well-known/jwks.json", operation_id="get_jwks", summary="Public keys", responses=problems())
+@jwks_router.get("/.well-known/jwks.json", operation_id="get_jwks", summary="Public keys", responses=problems() | {200: _JWKS})
 async def get_jwks(response: Response, process: ProcessContext) -> dict[str, list[dict[str, Any]]]:
     """The keys that access tokens are signed with, as a JWK set (RFC 7517). A new one may appear here five minutes late."""
     response.headers["Cache-Control"] = "public, max-age=300"

@@ -4,7 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query, Request
-from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from app.api.deps import Reading, Writing, requires
@@ -26,7 +25,7 @@ from app.core.problems import (
     ValidationFailed,
 )
 from app.schemas.products import ProductCreate, ProductOut, ProductPatch, ProductStatus
-from app.schemas.values import PageOut, Tag
+from app.schemas.values import PageOut, Tag, Time
 from app.services import products
 from app.services.products import ProductFilter
 
@@ -36,7 +35,7 @@ _CategoryText = Annotated[
     str | None, Query(max_length=120, pattern=r"^[a-z0-9-]+$", description="A category's id or slug. Its whole subtree counts.")
 ]
 _UpdatedSince = Annotated[
-    AwareDatetime | None,
+    Time | None,
     Query(
         description="Only what changed at or after this time (RFC 3339, with offset); sorts by `updated_at`. A change whose transaction commits late carries "
         "the time at which it began, so a poller can miss it: ask again from a minute before the last one seen."
@@ -88,7 +87,8 @@ async def list_products(
     response_model=ProductOut,
     responses=problems(
         BadRequest, NotAuthenticated, MissingScope, NotFound, Conflict, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
-    ),
+    )
+    | {201: {"links": {"get_variant": {"operationId": "get_variant", "parameters": {"sku": "$response.body#/variants/0/sku"}}}}},
     dependencies=[requires("products:write")],
 )
 async def create_product(body: ProductCreate, session: Writing) -> Response:

@@ -30,6 +30,19 @@ from app.services import stock
 
 router = resource("stock")
 
+_ITEM = {"sku": "$response.body#/items/0/sku", "location": "$response.body#/items/0/location"}
+_LINKS = {
+    "create_adjustment": {
+        "operationId": "create_adjustment",
+        "requestBody": {"lines": [_ITEM | {"delta": 24}], "reason": "received"},
+        "description": "What is on hand can be changed.",
+    },
+    "create_reservation": {
+        "operationId": "create_reservation",
+        "requestBody": {"lines": [_ITEM | {"quantity": 2}]},
+        "description": "What is available can be reserved.",
+    },
+}
 _Location = Annotated[LocationCode | None, Query(description="Only at the location with this code.")]
 
 
@@ -38,7 +51,7 @@ _Location = Annotated[LocationCode | None, Query(description="Only at the locati
     operation_id="list_stock",
     summary="How many are where",
     response_model=PageOut[StockLevelOut],
-    responses=problems(BadRequest, NotAuthenticated, MissingScope, ValidationFailed),
+    responses=problems(BadRequest, NotAuthenticated, MissingScope, ValidationFailed) | {200: {"links": _LINKS}},
     dependencies=[requires("stock:read")],
 )
 async def list_stock(

@@ -70,11 +70,12 @@ async def change_password(
 
 
 @router.get(
-    "/{user_id}",
+    # Else `/users/me` would be the address of a user too, and could be changed.
+    "/{user_id:uuid}",
     operation_id="get_user",
     summary="One user",
     response_model=UserOut,
-    responses=problems(*_ALWAYS, MissingScope, NotFound, ValidationFailed),
+    responses=problems(*_ALWAYS, MissingScope, NotFound),
 )
 async def get_user(user_id: UUID, principal: Annotated[Principal, requires()], session: Reading) -> Response:
     """A user. Oneself, or with the scope `users:read` anybody."""
@@ -117,7 +118,7 @@ async def create_user(body: UserCreate, process: ProcessContext) -> Response:
 
 
 @router.patch(
-    "/{user_id}",
+    "/{user_id:uuid}",
     operation_id="update_user",
     summary="Change a user",
     response_model=UserOut,
