@@ -18,6 +18,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.capacity.limits import cpu_limit_millicores
 
 _PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
+# RFC 6454 section 6.2, as browsers send it: lower case, no path, not even a slash, and no port that is the scheme's own.
+_ORIGIN = re.compile(r"(?!http://.*:80$|https://.*:443$)[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?")
+_PASSWORD = re.compile("[^\x00\ud800-\udfff]{12,256}")
 _DATABASE_URL_FORM = "must look like postgresql://user:password@host:5432/name; in user and password write @ as %40, / as %2F, % as %25"
 _MAKE_A_KEY = "make one with `openssl ecparam -name prime256v1 -genkey -noout`"
 
@@ -70,7 +73,8 @@ class Settings(BaseSettings):
     Behind a load balancer set its network, or logins are throttled as if they all came from one address."""
 
     cors_origins: CommaSeparated = ()
-    """Origins, separated by commas, whose pages may call the API from a browser. `*` for all, but never together with credentials."""
+    """Origins such as `https://shop.example`, separated by commas, whose pages may call the API from a browser.
+    `*` for all, but never together with credentials."""
 
     cors_credentials: bool = False
     """Whether browsers may send cookies or HTTP authentication along. Tokens in `Authorization` do not need it."""
@@ -92,7 +96,7 @@ class Settings(BaseSettings):
     """The first administrator that `stockroom up` makes when there is no user yet."""
 
     admin_password: SecretStr | None = None
-    """The first administrator's password, at least 12 characters. Unset, a random one is made and shown once."""
+    """The first administrator's password, 12 to 256 characters. Unset, a random one is made and shown once."""
 
     cpu_limit: str | None = None
     """The CPU limit as Kubernetes writes it (`2`, `1500m`). Unset, it is read from the cgroup, then from the CPU affinity."""
@@ -187,6 +191,19 @@ class Settings(BaseSettings):
             raise PydanticCustomError("url", "{form}", {"form": _DATABASE_URL_FORM})
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_as_browsers_send_them(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, origin in enumerate(value, start=1):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise PydanticCustomError(
+                    "origin",
+                    "entry {number} would never match: write scheme and host, and the port unless it is the usual one, in lower case, without a path "
+                    "or a slash at the end, as in https://shop.example",
+                    {"number": number},
+                )
+        return value
+
     @field_validator("cors_credentials")
     @classmethod
     def _no_wildcard_with_credentials(cls, value: bool, info: ValidationInfo) -> bool:
@@ -211,8 +228,8 @@ class Settings(BaseSettings):
     @field_validator("admin_password")
     @classmethod
     def _a_long_password(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < 12:
-            raise PydanticCustomError("short", "must have at least 12 characters")
+        if value is not None and not _PASSWORD.fullmatch(value.get_secret_value()):
+            raise PydanticCustomError("password", "must have 12 to 256 characters, in UTF-8 and without NUL")
         return value
 
     @field_validator("cpu_limit")

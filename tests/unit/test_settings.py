@@ -87,6 +87,28 @@ class TestProduction:
         assert "APP_CORS_ORIGINS" in wrong["CORS_CREDENTIALS"]
 
 
+class TestOrigins:
+    @pytest.mark.parametrize(
+        "origin",
+        ["*", "https://shop.example", "http://localhost:3000", "https://xn--bcher-kva.example:8443", "http://[::1]:5173", "http://127.0.0.1", "app://shop",
+         "https://shop.example:80"],
+    )  # fmt: skip
+    def test_what_a_browser_sends_is_taken(self, given: Given, origin: str) -> None:
+        assert given(cors_origins=origin).cors_origins == (origin,)
+
+    @pytest.mark.parametrize(
+        "origin",
+        ["https://shop.example/", "https://shop.example/shop", "https://shop.example?x", "https://Shop.example", "HTTPS://shop.example", "shop.example",
+         "https://", "https://bücher.example", "https://eva@shop.example", "https://shop.example:443", "http://shop.example:80", "https://shop.example:",
+         "https://*.shop.example", "null"],
+    )  # fmt: skip
+    def test_what_no_browser_sends_is_refused_with_its_place_and_the_form(self, given: Given, origin: str) -> None:
+        wrong = refused(given, cors_origins=f"https://shop.example,{origin}")
+        assert wrong.keys() == {"CORS_ORIGINS"}
+        assert "entry 2" in wrong["CORS_ORIGINS"]
+        assert wrong["CORS_ORIGINS"].endswith("https://shop.example")
+
+
 class TestSigningKeys:
     def test_several_are_read_in_their_order_from_one_line_too(self, given: Given) -> None:
         pems = [ECKey.generate_key("P-256").as_pem(private=True).decode() for _ in range(2)]
@@ -149,7 +171,8 @@ def test_a_cpu_limit_that_is_none_is_refused(given: Given, limit: str) -> None:
 
 
 def test_a_short_administrators_password_is_refused(given: Given) -> None:
-    assert "12 characters" in refused(given, admin_password=SECRET)["ADMIN_PASSWORD"]
+    for password in (SECRET, "x" * 257, "x" * 12 + "\udcff"):
+        assert "12 to 256 characters" in refused(given, admin_password=password)["ADMIN_PASSWORD"]
     given(admin_password="x" * 12)
 
 
