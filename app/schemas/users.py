@@ -3,9 +3,9 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, EmailStr, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, EmailStr, Field, Secret, StringConstraints
 
-from app.schemas.values import CREATED, Flag, Input, Name, Output, Patch, Versioned, absent, example
+from app.schemas.values import CREATED, Flag, Input, Name, Output, Patch, Text, Versioned, absent, example
 
 Role = Literal["admin", "editor", "stock", "viewer"]
 
@@ -16,8 +16,10 @@ def _distinct(roles: list[Role]) -> list[Role]:
 
 Roles = Annotated[list[Role], Field(max_length=4), AfterValidator(_distinct)]
 Email = Annotated[EmailStr, StringConstraints(max_length=254, to_lower=True)]
-Password = Annotated[SecretStr, Field(min_length=12, max_length=256)]
-"""At least 12 characters, any of them (OWASP ASVS 5.0, 6.2.1 and 6.2.5)."""
+_SHOWN_AS_PASSWORD = Field(json_schema_extra={"format": "password", "writeOnly": True})
+Password = Annotated[Secret[Annotated[Text, StringConstraints(min_length=12, max_length=256)]], _SHOWN_AS_PASSWORD]
+"""At least 12 characters, any that the login's form can carry (OWASP ASVS 5.0, 6.2.1 and 6.2.5)."""
+CurrentPassword = Annotated[Secret[Annotated[Text, StringConstraints(max_length=256)]], _SHOWN_AS_PASSWORD]
 
 _EVA: dict[str, Any] = {"email": "eva@example.com", "display_name": "Eva", "roles": ["editor", "stock"]}
 
@@ -48,7 +50,7 @@ class PasswordChange(Input):
 
     model_config = example(current_password="correct horse battery staple", new_password="a longer and better passphrase")
 
-    current_password: Annotated[SecretStr, Field(max_length=256)]
+    current_password: CurrentPassword
     new_password: Password
 
 

@@ -96,6 +96,9 @@ async def test_two_who_take_the_same_email_at_once_get_one_user_and_one_conflict
         ("password", "elevenchars"),
         ("password", "x" * 257),
         ("password", 123456789012),
+        # The login's form could not carry these.
+        ("password", "a long enough\x00password"),
+        ("password", "a long enough\ud83dpassword"),
         ("display_name", ""),
         ("display_name", "\x00"),
         ("display_name", "\ud800"),
@@ -298,7 +301,7 @@ async def test_a_password_is_not_changed_without_the_current_one_and_guessing_is
     assert await generation_of(reading, user) == 1
 
 
-@pytest.mark.parametrize("new_password", ["short", "x" * 257, None])
+@pytest.mark.parametrize("new_password", ["short", "x" * 257, None, "a long enough\x00password"])
 async def test_a_password_is_not_changed_to_a_bad_one(
     admin: httpx.AsyncClient, client: httpx.AsyncClient, new_password: str | None
 ) -> None:

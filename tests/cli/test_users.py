@@ -100,9 +100,9 @@ def test_the_list_names_every_user_with_roles_and_state(stockroom: Stockroom, op
         (
             ["create", "eva@example.com", "--password-stdin"],
             "too short\n",
-            "password: Value should have at least 12 ",
+            "password: String should have at least 12 ",
         ),
-        (["create", "eva@example.com", "--password-stdin"], "", "password: Value should have at least 12 "),
+        (["create", "eva@example.com", "--password-stdin"], "", "password: String should have at least 12 "),
         (
             ["create", "eva@example.com", "--role", "owner", "--random"],
             "",
@@ -112,7 +112,7 @@ def test_the_list_names_every_user_with_roles_and_state(stockroom: Stockroom, op
         (
             ["reset-password", "taken@example.com", "--password-stdin"],
             "x\n",
-            "password: Value should have at least 12 ",
+            "password: String should have at least 12 ",
         ),
         (["reset-password", "nobody@example.com", "--random"], "", "There is no user with the email nobody@example.com."),
     ],

@@ -26,7 +26,7 @@ async def test_a_hash_is_argon2id_with_owasps_cost_and_one_lane_and_has_its_own_
     assert first != second
 
 
-@pytest.mark.parametrize("password", [PASSWORD, "", "x" * 256, "宇宙\U0001f680", "nul\x00inside", "\ud800"])
+@pytest.mark.parametrize("password", [PASSWORD, "", "x" * 256, "宇宙\U0001f680", "nul\x00inside"])
 async def test_a_password_verifies_against_its_own_hash_only(passwords: Passwords, password: str) -> None:
     password_hash = await passwords.hash(password)
     assert await passwords.verify(password, password_hash)

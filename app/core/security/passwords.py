@@ -41,7 +41,7 @@ class Passwords:
         Raises:
             Overloaded: too many are waiting already.
         """
-        return await self._run(self._hasher.hash, _bytes(password))
+        return await self._run(self._hasher.hash, password.encode())
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
         """Whether it is the password that was hashed.
@@ -54,7 +54,7 @@ class Passwords:
         Raises:
             Overloaded: too many are waiting already.
         """
-        matches = await self._run(self._hasher.verify, _bytes(password), password_hash or self._nobodys_hash)
+        matches = await self._run(self._hasher.verify, password.encode(), password_hash or self._nobodys_hash)
         return matches and password_hash is not None
 
     def close(self) -> None:
@@ -69,8 +69,3 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
         finally:
             self._unfinished -= 1
-
-
-def _bytes(password: str) -> bytes:
-    # JSON can spell half of a surrogate pair, which UTF-8 cannot; a password may be any text all the same.
-    return password.encode("utf-8", "surrogatepass")
