@@ -13,7 +13,7 @@ from app.models.orm import Base, Id, Timestamp
 
 
 class StockLevel(Base):
-    """A variant's quantities at one location. `available` is `on_hand - reserved`; below zero it is a shortfall."""
+    """A variant's quantities at one location. What is available is `on_hand - reserved`; below zero it is a shortfall."""
 
     __tablename__ = "stock_level"
     __table_args__ = (

@@ -30,7 +30,7 @@ class LocationPatch(Patch):
 
 
 class LocationOut(Versioned):
-    """A location. At an inactive one nothing can be reserved."""
+    """A location. At an inactive one nothing can be reserved, so nothing is `available`; what lies there still counts as on hand."""
 
     model_config = example(id="01890a60-1b7e-7c42-8f6a-6f2f3d5a9c10", **_BERLIN, version=1, **CREATED)
 

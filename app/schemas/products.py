@@ -168,7 +168,10 @@ class ProductSummary(Output):
 
 
 class AvailabilityOut(Output):
-    """A variant's stock at one location. `available` is `on_hand - reserved`; below zero it is a shortfall."""
+    """A variant's stock at one location. `available` is what can be reserved: `on_hand - reserved`, at an inactive location nothing.
+
+    Below zero it is a shortfall.
+    """
 
     location: str
     on_hand: int

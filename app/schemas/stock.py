@@ -52,7 +52,10 @@ class AdjustmentCreate(Input):
 
 
 class StockLevelOut(Output):
-    """A SKU's stock at one location. `available` is `on_hand - reserved`; below zero it is a shortfall."""
+    """A SKU's stock at one location. `available` is what can be reserved: `on_hand - reserved`, at an inactive location nothing.
+
+    Below zero it is a shortfall.
+    """
 
     model_config = example(**_LEVEL)
 

@@ -76,11 +76,24 @@ async def test_a_line_with_a_location_is_taken_there_or_not_at_all(admin: httpx.
     assert answer.json()["short"] == [{"sku": "A", "location": "BER-1", "requested": 4, "available": 3}]
 
 
-async def test_an_inactive_location_offers_nothing(admin: httpx.AsyncClient) -> None:
+async def test_an_inactive_location_offers_nothing_and_every_answer_says_so(admin: httpx.AsyncClient) -> None:
     place = await a_location(admin, "OLD")
     await stock_of(admin, "A", 3, "OLD")
+    held = (await reserve(admin, {"sku": "A", "quantity": 2})).json()
+
+    async def available() -> list[int]:
+        levels = (await admin.get(f"{API}/stock")).json()["items"] + (await admin.get(f"{API}/variants/A")).json()["availability"]
+        return [level["available"] for level in levels]
+
+    assert await available() == [1, 1]
     await admin.patch(f"{API}/locations/{place['id']}", json={"active": False})
     assert (await reserve(admin, {"sku": "A", "quantity": 1})).json()["short"] == [{"sku": "A", "requested": 1, "available": 0}]
+    assert await available() == [0, 0]
+    # What was counted is a fact there too, and so is a shortfall.
+    assert (await adjust(admin, "A", "OLD", -2, reason="counted")).json()["lines"][0]["available"] == -1
+    assert await available() == [-1, -1]
+    assert (await admin.post(f"{API}/reservations/{held['id']}/release")).status_code == 200
+    assert await available() == [0, 0]
 
 
 async def test_what_does_not_exist_is_named_whole(admin: httpx.AsyncClient) -> None:

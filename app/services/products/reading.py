@@ -12,6 +12,7 @@ from uuid import UUID
 from app.core.db import ReadSession
 from app.core.problems import BadRequest, NotFound
 from app.services.documents import Document, Page
+from app.services.stock.levels import AVAILABLE
 
 _MOST_CANDIDATES = 1000
 
@@ -46,7 +47,7 @@ SELECT json_build_object({_VARIANT_FIELDS},
     'product', json_build_object('id', product.id, 'slug', product.slug, 'name', product.name, 'status', product.status),
     'availability', (
         SELECT coalesce(json_agg(json_build_object(
-            'location', location.code, 'on_hand', level.on_hand, 'reserved', level.reserved, 'available', level.on_hand - level.reserved
+            'location', location.code, 'on_hand', level.on_hand, 'reserved', level.reserved, 'available', {AVAILABLE}
         ) ORDER BY location.code), '[]')
         FROM stock_level level JOIN location ON location.id = level.location_id WHERE level.variant_id = variant.id
     )

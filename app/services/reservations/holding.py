@@ -8,7 +8,7 @@ from app.core.problems import Conflict, InsufficientStock, NotFound
 from app.schemas.reservations import ReservationCreate
 from app.services.documents import Document
 from app.services.reservations.allocation import Level, Want, allocate, combine
-from app.services.stock.levels import CHANGE, LevelChange, change_parameters
+from app.services.stock.levels import AVAILABLE, CHANGE, LevelChange, change_parameters
 
 # "Active" means not expired, swept or not.
 RESERVATION = """json_build_object(
@@ -27,9 +27,9 @@ STORED_LINES = "(SELECT * FROM reservation_line WHERE reservation_id = reservati
 
 _GET = f"SELECT {RESERVATION.format(lines=STORED_LINES)} FROM reservation WHERE id = %(id)s"
 
-# Every level that could be needed, in the one order in which levels are locked. Nothing is available at an inactive location.
-_LOCK_LEVELS = """
-SELECT variant.sku, location.code, level.variant_id, level.location_id, CASE WHEN location.active THEN level.on_hand - level.reserved ELSE 0 END
+# Every level that could be needed, in the one order in which levels are locked.
+_LOCK_LEVELS = f"""
+SELECT variant.sku, location.code, level.variant_id, level.location_id, {AVAILABLE}
 FROM stock_level level
 JOIN variant ON variant.id = level.variant_id JOIN product ON product.id = variant.product_id JOIN location ON location.id = level.location_id
 WHERE variant.sku = ANY(%(skus)s) AND NOT variant.archived AND product.status <> 'archived' AND EXISTS (

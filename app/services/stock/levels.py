@@ -12,8 +12,11 @@ from app.core.db import ReadSession, WriteSession
 from app.core.problems import BadRequest
 from app.services.documents import FIRST_ID, PAGE_BOUND, Page, read_page
 
-LEVEL = """json_build_object(
-    'sku', variant.sku, 'location', location.code, 'on_hand', level.on_hand, 'reserved', level.reserved, 'available', level.on_hand - level.reserved,
+AVAILABLE = "CASE WHEN location.active THEN level.on_hand - level.reserved ELSE least(level.on_hand - level.reserved, 0) END"
+"""What can be reserved of a level: nothing at an inactive location. Below zero it is a shortfall, wherever it is."""
+
+LEVEL = f"""json_build_object(
+    'sku', variant.sku, 'location', location.code, 'on_hand', level.on_hand, 'reserved', level.reserved, 'available', {AVAILABLE},
     'updated_at', level.updated_at
 )"""
 """One level (`StockLevelOut`) of the tables `level`, `variant` and `location`."""
