@@ -200,8 +200,8 @@ def _after_parameters(after: tuple[str, ...] | None, *, by_time: bool) -> dict[s
 
 
 def _is_uuid(text: str) -> bool:
+    # As ids are answered: a slug may well be 32 letters and digits, and Python takes for a UUID what PostgreSQL does not.
     try:
-        UUID(text)
+        return str(UUID(text)) == text
     except ValueError:
         return False
-    return True
