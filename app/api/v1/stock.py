@@ -82,7 +82,11 @@ async def list_movements(
     location: _Location = None,
     limit: Limit = 20,
 ) -> Response:
-    """Every movement of stock, oldest first."""
+    """Every movement of stock, oldest first.
+
+    A movement stands where it was written, and is seen only when its transaction commits: whoever follows the ledger by cursor can miss one that commits late.
+    To keep a copy, start each time from a cursor of a minute before, and tell by `id` what is new.
+    """
     return page_answer(await stock.list_movements(session, sku=sku, location=location, limit=limit, after=after), request)
 
 
