@@ -27,7 +27,8 @@ class Once:
 
     def __init__(self, key: str | None, request: Request, body: bytes) -> None:
         self._key = key
-        self._route = f"{request.method} {request.url.path}"
+        # Not `request.url`, which reads the query too and fails over bytes in it.
+        self._route = f"{request.method} {request.scope['path']}"
         self._body = body
 
     async def __call__(self, session: WriteSession, principal: Principal, effect: Callable[[], Awaitable[Response]]) -> Response:

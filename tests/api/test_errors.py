@@ -17,6 +17,7 @@ from app.core.db import Database
 from app.core.problems import PROBLEMS, Problem
 from app.core.process import Process
 from app.services import products
+from tests.contract import problem
 from tests.shop import API, a_location, reserve
 
 THE_CONTRACT = {
@@ -24,17 +25,6 @@ THE_CONTRACT = {
     "insufficient-stock", "internal-error", "method-not-allowed", "missing-scope", "not-authenticated", "not-found", "overloaded", "payload-too-large",
     "precondition-failed", "precondition-required", "request-timeout", "too-many-requests", "unsupported-media-type", "validation-error",
 }  # fmt: skip
-
-
-def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
-    """The problem in an answer, after checking what every problem has."""
-    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json")
-    body: dict[str, Any] = answer.json()
-    assert (body["type"], body["status"]) == (f"/problems/{name}", status)
-    assert body["title"] == PROBLEMS[name].title
-    assert body["detail"]
-    assert body["request_id"] == answer.headers["X-Request-ID"]
-    return body
 
 
 async def get_missing(client: httpx.AsyncClient, **headers: str) -> httpx.Response:
@@ -112,33 +102,6 @@ class TestRequests:
         answer = await admin.request(method, path)
         problem(answer, 405, "method-not-allowed")
         assert answer.headers["Allow"] == allowed
-
-    @pytest.mark.parametrize(
-        "authorization", [None, "", "Bearer", "Basic YTpi", "Token x", "Bearer x", "Bearer x.y.z", "Bearer " + "x" * 100_000]
-    )
-    async def test_without_a_valid_token_it_is_401_with_the_scheme_to_use(
-        self, client: httpx.AsyncClient, authorization: str | None
-    ) -> None:
-        answer = await client.get(f"{API}/products", headers={} if authorization is None else {"Authorization": authorization})
-        problem(answer, 401, "not-authenticated")
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-        assert "xxxx" not in answer.text
-
-    async def test_without_the_scope_it_is_403_and_says_which(self, viewer: httpx.AsyncClient) -> None:
-        body = problem(await viewer.post(f"{API}/products", json={"name": "Shirt", "variants": [{"sku": "A"}]}), 403, "missing-scope")
-        assert body["required_scope"] == "products:write"
-
-    async def test_a_missing_and_a_malformed_if_match_have_problems_of_their_own(self, admin: httpx.AsyncClient) -> None:
-        path = f"{API}/products/{uuid4()}"
-        problem(await admin.patch(path, json={}), 428, "precondition-required")
-        for malformed in ("1", '"1', '"1" "2"', "x" * 300, ""):
-            problem(await admin.patch(path, json={}, headers={"If-Match": malformed}), 400, "bad-request")
-
-    @pytest.mark.parametrize("key", [None, "", " ", "with space", "x" * 256, "x" * 60_000, "ä", "\t", b"\xff", b"a\x00"])
-    async def test_a_missing_or_malformed_idempotency_key_is_400(self, admin: httpx.AsyncClient, key: str | bytes | None) -> None:
-        sent = [] if key is None else [(b"Idempotency-Key", key.encode() if isinstance(key, str) else key)]
-        answer = await admin.post(f"{API}/reservations", json={"lines": [{"sku": "A", "quantity": 1}]}, headers=sent)
-        assert "Idempotency-Key" in problem(answer, 400, "bad-request")["detail"]
 
     async def test_an_idempotency_key_may_have_255_characters_of_any_visible_kind(self, admin: httpx.AsyncClient) -> None:
         problem(await reserve(admin, {"sku": "A", "quantity": 1}, key='~!"' * 85), 404, "not-found")
