@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.core.db import WriteSession
+from app.core.problems import IdempotencyInProgress, Problem
 from app.core.security import Principal
 from app.services import idempotency
 
@@ -35,7 +36,7 @@ class Once:
         """The effect's response, or the one that was answered before.
 
         Raises:
-            IdempotencyInProgress: the same request is running.
+            IdempotencyInProgress: the same request is running, or has ended just now.
             IdempotencyKeyReused: the key was used with another body.
         """
         if self._key is None:
@@ -43,7 +44,13 @@ class Once:
         request = idempotency.Request(principal.user_id, self._route, self._key, sha256(self._body).digest())
         if (kept := await idempotency.claim(session, request)) is not None:
             return Response(kept.body, kept.status, kept.headers)
-        response = await effect()
+        try:
+            response = await effect()
+        except Problem:
+            # The same request may have ended between this one's look and its lock, and what it did be what stands in the way now.
+            if await idempotency.claim(session, request) is not None:
+                raise IdempotencyInProgress from None
+            raise
         headers = {name: value for name, value in response.headers.items() if name in _KEPT_HEADERS}
         await idempotency.keep(session, request, idempotency.Answer(response.status_code, headers, bytes(response.body)))
         return response

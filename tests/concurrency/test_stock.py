@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from hashlib import sha256
 from itertools import cycle, islice, permutations
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import orjson
 import psycopg
 import pytest
 from fastapi import FastAPI
@@ -20,11 +18,11 @@ from psycopg import errors as pg
 
 from app.core.config import Settings
 from app.core.db import Database, ReadSession, WriteSession
-from app.core.problems import Conflict, IdempotencyInProgress, InsufficientStock, NotFound
+from app.core.problems import Conflict, InsufficientStock, NotFound
 from app.core.process import Process
 from app.schemas.reservations import LineIn, ReservationCreate
 from app.schemas.stock import AdjustmentCreate, AdjustmentLine
-from app.services import idempotency, reservations, stock
+from app.services import reservations, stock
 from tests.shop import API, level, pages, reserve, stock_of
 
 CONNECTIONS = 16
@@ -175,45 +173,6 @@ async def test_everything_that_touches_stock_may_happen_at_once(admin: httpx.Asy
     assert len(traffic.held) > CONNECTIONS
     states = await crowded.read().fetch_all("SELECT DISTINCT status FROM reservation")
     assert {status for (status,) in states} == {"active", "committed", "released", "expired"}
-
-
-class TestIdempotency:
-    async def test_the_same_request_fifty_times_at_once_has_one_effect_and_one_answer(self, crowd: httpx.AsyncClient) -> None:
-        await stock_of(crowd, "A", 10)
-        answers = await asyncio.gather(*(reserve(crowd, {"sku": "A", "quantity": 1}, key="order-1") for _ in range(50)))
-        made = [answer for answer in answers if answer.status_code == 201]
-        refused = [answer for answer in answers if answer.status_code != 201]
-        assert {answer.content for answer in made} == {(await reserve(crowd, {"sku": "A", "quantity": 1}, key="order-1")).content}
-        assert {(answer.status_code, answer.json()["type"]) for answer in refused} <= {(409, "/problems/idempotency-in-progress")}
-        assert all(answer.headers["Retry-After"] == "1" for answer in refused)
-        assert await level(crowd, "A") == (10, 1)
-
-    async def test_one_who_comes_while_it_is_running_is_told_at_once_and_waits_for_nobody(
-        self, client: httpx.AsyncClient, admin: httpx.AsyncClient, token_for: Callable[..., str], database: Database
-    ) -> None:
-        await stock_of(admin, "A", 10)
-        client.headers["Authorization"] = f"Bearer {token_for('stock', user_id=USER)}"
-        body = orjson.dumps({"lines": [{"sku": "A", "quantity": 1}]})
-        running = idempotency.Request(USER, f"POST {API}/reservations", "order-1", sha256(body).digest())
-
-        async def ask() -> httpx.Response:
-            headers = {"Idempotency-Key": "order-1", "Content-Type": "application/json"}
-            return await client.post(f"{API}/reservations", content=body, headers=headers)
-
-        async with database.write() as session:
-            assert await idempotency.claim(session, running) is None
-            async with asyncio.timeout(1):
-                assert (await ask()).json()["type"] == "/problems/idempotency-in-progress"
-        assert (await ask()).status_code == 201
-
-    async def test_one_who_looked_before_the_answer_was_kept_has_no_effect_of_its_own(self, database: Database) -> None:
-        request = idempotency.Request(USER, "POST /x", "key", b"hash")
-        answer = idempotency.Answer(201, {}, b"{}")
-        async with database.write() as session:
-            await idempotency.keep(session, request, answer)
-        with pytest.raises(IdempotencyInProgress):
-            async with database.write() as session:
-                await idempotency.keep(session, request, answer)
 
 
 _ADD = "INSERT INTO location (code, name) VALUES (%(code)s, 'x')"
