@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -216,41 +215,3 @@ async def test_the_ledger_tells_the_whole_story(admin: httpx.AsyncClient) -> Non
     ]
     assert items[1]["cause_id"] == items[2]["cause_id"] == sold["id"]
     assert items[2]["reference"] == "order 1"
-
-
-class TestIdempotency:
-    async def test_a_repeated_request_gets_the_first_answer_and_has_no_second_effect(self, admin: httpx.AsyncClient) -> None:
-        await stock_of(admin, "A", 10)
-        first = await reserve(admin, {"sku": "A", "quantity": 4}, key="order-1")
-        second = await reserve(admin, {"sku": "A", "quantity": 4}, key="order-1")
-        assert (second.status_code, second.content) == (first.status_code, first.content)
-        assert second.headers["Location"] == first.headers["Location"]
-        assert second.headers["X-Request-ID"] != first.headers["X-Request-ID"]
-        assert await level(admin, "A") == (10, 4)
-
-    async def test_another_body_with_the_same_key_is_refused(self, admin: httpx.AsyncClient) -> None:
-        await stock_of(admin, "A", 10)
-        await reserve(admin, {"sku": "A", "quantity": 4}, key="order-1")
-        answer = await reserve(admin, {"sku": "A", "quantity": 5}, key="order-1")
-        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency-key-reused")
-
-    async def test_a_refused_request_does_not_burn_its_key(self, admin: httpx.AsyncClient) -> None:
-        await stock_of(admin, "A", 1)
-        assert (await reserve(admin, {"sku": "A", "quantity": 4}, key="order-1")).status_code == 409
-        await adjust(admin, "A", "BER-1", 9)
-        assert (await reserve(admin, {"sku": "A", "quantity": 4}, key="order-1")).status_code == 201
-
-    async def test_a_key_is_required_and_must_be_well_formed(self, admin: httpx.AsyncClient) -> None:
-        body = {"lines": [{"sku": "A", "quantity": 1}]}
-        assert (await admin.post(f"{API}/reservations", json=body)).json()["type"] == "/problems/bad-request"
-        for key in ("", "x" * 256, "with space"):
-            assert (await admin.post(f"{API}/reservations", json=body, headers={"Idempotency-Key": key})).status_code == 400
-
-    async def test_a_commit_can_be_repeated_with_a_key(self, admin: httpx.AsyncClient) -> None:
-        await stock_of(admin, "A", 10)
-        held = (await reserve(admin, {"sku": "A", "quantity": 4})).json()
-        headers = {"Idempotency-Key": uuid4().hex}
-        answers = [await admin.post(f"{API}/reservations/{held['id']}/commit", headers=headers) for _ in range(2)]
-        assert [answer.status_code for answer in answers] == [200, 200]
-        assert answers[0].content == answers[1].content
-        assert await level(admin, "A") == (6, 0)

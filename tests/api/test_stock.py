@@ -102,12 +102,6 @@ class TestAdjustments:
         # The key names a request to this route by this user only.
         assert (await reserve(admin, {"sku": "A", "quantity": 1}, key="delivery-7")).status_code == 201
 
-    async def test_a_key_belongs_to_one_user(self, admin: httpx.AsyncClient, client: httpx.AsyncClient, token_for: Any) -> None:
-        await adjust_lines(admin, ("A", "BER-1", 4), key="delivery-7")
-        client.headers["Authorization"] = f"Bearer {token_for('stock')}"
-        await adjust_lines(client, ("A", "BER-1", 4), key="delivery-7")
-        assert await level(admin, "A") == (8, 0)
-
     async def test_a_missing_key_or_a_wrong_line_is_refused(self, admin: httpx.AsyncClient, viewer: httpx.AsyncClient) -> None:
         body = {"lines": [{"sku": "A", "location": "BER-1", "delta": 1}], "reason": "received"}
         assert (await admin.post(f"{API}/stock/adjustments", json=body)).json()["type"] == "/problems/bad-request"
