@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from app.core.config import Settings
 from app.core.db import Database
-from app.core.problems import PROBLEMS, Problem
+from app.core.problems import PROBLEMS, DatabaseUnavailable, IdempotencyInProgress, Overloaded, Problem, TooManyRequests
 from app.core.process import Process
 from app.services import products
 from tests.contract import problem
@@ -42,6 +42,11 @@ class TestPages:
         assert f"<h1>{kind.title}</h1>" in page.text
         assert "How to mend it" in page.text
         assert f"Status {kind.status}" in page.text
+
+    @pytest.mark.parametrize("kind", PROBLEMS.values(), ids=PROBLEMS)
+    def test_a_page_promises_retry_after_exactly_where_it_is_sent(self, kind: type[Problem]) -> None:
+        sent = {Overloaded("x"), DatabaseUnavailable(), TooManyRequests("x", retry_after_seconds=3), IdempotencyInProgress()}
+        assert ("`Retry-After`" in kind.how_to_mend) == any(isinstance(one, kind) and int(one.headers["Retry-After"]) > 0 for one in sent)
 
     @pytest.mark.parametrize("name", ["nonsense", "%3Cscript%3E", "%00"])
     async def test_a_page_that_is_not_there_is_a_problem_itself(self, client: httpx.AsyncClient, name: str) -> None:

@@ -17,6 +17,7 @@ from app.core.config import Settings
 from app.core.process import Process
 from app.core.security import SCOPES
 from tests.contract import BODIES, OPERATIONS, Operation, Values, any_problem, ask, problem, properties, send_raw, stocked
+from tests.shop import stock_of
 
 GUARDED = [operation for operation in OPERATIONS.values() if operation.scopes is not None]
 WITH_BODY = [operation for operation in OPERATIONS.values() if operation.schema is not None]
@@ -257,6 +258,36 @@ class TestValues:
                 body = json.dumps(BODIES[operation.name](values)).encode() if operation.schema else b""
                 answer = await send_raw(app, operation, values, {**admin.headers, "host": "["}, query=query, receive=receive)
                 assert answer.is_success or any_problem(answer)["status"] in (401, 404, 409, 422), (operation.name, query)
+
+    @pytest.mark.parametrize(
+        ("name", "pointer", "kept", "refused"),
+        [
+            ("create_product", "/variants/0/prices/0/amount", ["0", "1000000000000"], ["-1", "1000000000001"]),
+            ("create_adjustment", "/lines/0/delta", ["1000000000", "-1000000000"], ["1000000001", "-1000000001", "0"]),
+            ("create_reservation", "/lines/0/quantity", ["1", "1000000000"], ["0", "1000000001"]),
+            ("create_reservation", "/expires_in_seconds", ["1", "604800"], ["0", "604801"]),
+            ("extend_reservation", "/expires_in_seconds", ["1", "604800"], ["0", "604801"]),
+        ],
+    )
+    async def test_numbers_at_their_limits_are_taken_and_one_beyond_is_refused(
+        self, admin: httpx.AsyncClient, values: Values, name: str, pointer: str, kept: list[str], refused: list[str]
+    ) -> None:
+        await stock_of(admin, "A", 10**9)
+        for token in kept:
+            answer = await ask(admin, OPERATIONS[name], values, body=with_token(BODIES[name](values), pointer, token))
+            assert answer.is_success, answer.text
+        for token in refused:
+            answer = await ask(admin, OPERATIONS[name], values, body=with_token(BODIES[name](values), pointer, token))
+            assert [error["pointer"] for error in problem(answer, 422, "validation-error")["errors"]] == [f"#{pointer}"]
+
+    @pytest.mark.parametrize("name", ["create_product", "create_category", "create_location"])
+    async def test_what_a_spreadsheet_or_a_page_would_run_stays_the_text_it_is(
+        self, admin: httpx.AsyncClient, values: Values, name: str
+    ) -> None:
+        for text in ("=cmd|' /C calc'!A0", "@SUM(1+1)", "+1", "-1", "<script>alert(1)</script>", "\u202egnp.exe", "{{7*7}}", "'; --"):
+            answer = await ask(admin, OPERATIONS[name], values, body=BODIES[name](values) | {"name": text})
+            assert (answer.json()["name"], answer.headers["Content-Type"]) == (text, "application/json")
+            assert (await admin.get(answer.headers["Location"])).json()["name"] == text
 
 
 class TestCursors:

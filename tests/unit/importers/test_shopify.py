@@ -261,6 +261,11 @@ HEADERS = st.lists(
 )
 
 
+@pytest.mark.parametrize("title", ["=cmd|' /C calc'!A0", "@SUM(1+1)", "+1", "-1"])
+def test_what_a_spreadsheet_would_run_is_a_name_like_any_other(title: str):
+    assert one_product(sheet({"Handle": "a", "Title": title, "Variant SKU": "A", "Variant Price": "1"})).product["name"] == title
+
+
 @settings(max_examples=200, deadline=None)
 @given(headers=HEADERS, body=st.text(alphabet='ab1,\n\r" \0é'), junk=st.binary(max_size=50))
 def test_any_bytes_under_any_headers_become_rows(headers, body, junk):
