@@ -57,14 +57,14 @@ def memory_limit_bytes(override: str | None = None, *, root: Path = Path("/")) -
     nothing.
 
     Args:
-        override: the value of `APP_MEMORY_LIMIT`, as Kubernetes writes it: `512Mi`, `1.5Gi`, `1G`.
+        override: what to take instead, as Kubernetes writes it: `512Mi`, `1.5Gi`, `1G`. There is no setting for it.
         root: the folder in which `proc` and `sys` are found.
 
     Raises:
         ValueError: the override is not a quantity above zero.
     """
     if override is not None:
-        return Limit(_quantity("APP_MEMORY_LIMIT", override, unit=Decimal(1)), f"APP_MEMORY_LIMIT={override}")
+        return Limit(_quantity("the memory limit", override, unit=Decimal(1)), f"given as {override}")
     return (
         _tightest(_own_groups(root, ""), "memory.max", _bytes)
         or _tightest(_own_groups(root, "memory"), "memory.limit_in_bytes", _bytes)

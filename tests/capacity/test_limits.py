@@ -180,7 +180,7 @@ class TestOverride:
     )
     def test_memory_is_written_as_kubernetes_writes_it(self, text: str, size_bytes: int) -> None:
         limit = memory_limit_bytes(text)
-        assert (limit.value, limit.source) == (size_bytes, f"APP_MEMORY_LIMIT={text}")
+        assert (limit.value, limit.source) == (size_bytes, f"given as {text}")
 
     def test_it_wins_over_the_cgroup(self, recorded: Recorder) -> None:
         root = recorded({"sys/fs/cgroup/cpu.max": "100000 100000", "sys/fs/cgroup/memory.max": f"{MIB}"})
@@ -192,8 +192,8 @@ class TestOverride:
         with pytest.raises(ValueError, match=r"APP_CPU_LIMIT is .*for example 2, 0\.5 or 1500m"):
             cpu_limit_millicores(text)
 
-    def test_a_wrong_memory_limit_names_its_variable(self) -> None:
-        with pytest.raises(ValueError, match=r"APP_MEMORY_LIMIT is '512MB'.*512Mi"):
+    def test_a_wrong_memory_limit_is_named_for_there_is_no_variable(self) -> None:
+        with pytest.raises(ValueError, match=r"the memory limit is '512MB'.*512Mi"):
             memory_limit_bytes("512MB")
 
 
