@@ -17,7 +17,7 @@ from starlette.types import Message
 from app.api.routing import parse_json
 from app.core.config import Settings
 from app.core.problems import BadRequest
-from tests.contract import OPERATIONS, problem
+from tests.operations import OPERATIONS, problem
 from tests.shop import API, a_variant
 
 PRODUCTS = f"{API}/products"

@@ -17,7 +17,7 @@ from app.core.db import Database
 from app.core.problems import PROBLEMS, DatabaseUnavailable, IdempotencyInProgress, Overloaded, Problem, TooManyRequests
 from app.core.process import Process
 from app.services import products
-from tests.contract import problem
+from tests.operations import problem
 from tests.shop import API, a_location, reserve
 
 THE_CONTRACT = {

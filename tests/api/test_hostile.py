@@ -16,7 +16,7 @@ from starlette.types import Message
 from app.core.config import Settings
 from app.core.process import Process
 from app.core.security import SCOPES
-from tests.contract import BODIES, OPERATIONS, Operation, Values, any_problem, ask, problem, properties, send_raw, stocked
+from tests.operations import BODIES, OPERATIONS, Operation, Values, any_problem, ask, problem, properties, send_raw, stocked
 from tests.shop import stock_of
 
 GUARDED = [operation for operation in OPERATIONS.values() if operation.scopes is not None]

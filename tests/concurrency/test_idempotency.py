@@ -16,7 +16,7 @@ from app.core.config import Settings
 from app.core.db import Database, ReadSession, WriteSession
 from app.core.process import Process
 from app.services import idempotency, stock
-from tests.contract import BODIES, OPERATIONS, Operation, Values, any_problem, ask, problem, stocked
+from tests.operations import BODIES, OPERATIONS, Operation, Values, any_problem, ask, problem, stocked
 from tests.shop import API, adjust
 
 CONNECTIONS = 16
