@@ -1,1 +1,1 @@
-"""What a request costs: Stockroom beside the hand-written minimum, in one run (`make bench`)."""
+"""What requests, lists in a large shop, and imports cost: `make bench`, `make bench-scale`, `make bench-import`."""

@@ -1,7 +1,6 @@
 """What PostgreSQL makes of our statements: JSON that is what OpenAPI promises, and plans that cost the same however much there is."""
 
-import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -10,14 +9,13 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 import pytest
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
-from psycopg.rows import TupleRow
 from pydantic import BaseModel
 from sqlalchemy import make_url
 
-from app.core.db import Parameters, ReadSession
 from app.schemas.categories import CategoryOut
 from app.schemas.locations import LocationOut
 from app.schemas.products import ProductOut, VariantDetail
@@ -25,6 +23,8 @@ from app.schemas.reservations import ReservationOut
 from app.schemas.stock import AdjustmentOut, MovementOut, StockLevelOut
 from app.services import categories, locations, products, stock
 from app.services.products import ProductFilter
+from benchmarks.plans import Explaining, assert_walks_an_index, nodes
+from benchmarks.scale import check_completeness
 from tests.shop import API, a_category, a_location, a_product, reserve, stock_of
 
 _TIMES = {"created_at", "updated_at", "expires_at"}
@@ -159,6 +159,10 @@ async def test_lists_hold_the_same_documents(admin: httpx.AsyncClient) -> None:
         await assert_items_are(shape, admin, path)
 
 
+def test_every_list_and_every_filter_is_measured_in_a_large_shop(app: FastAPI) -> None:
+    check_completeness(app.openapi())
+
+
 # A tenth of what a large shop has: enough for a wrong plan to show in the rows it reads, and still loaded within seconds.
 _LOAD = """
 INSERT INTO category (name, slug) SELECT 'Root', 'root-' || n FROM generate_series(0, 19) n;
@@ -184,36 +188,6 @@ INSERT INTO stock_movement (variant_id, location_id, delta_on_hand, delta_reserv
     SELECT variant_id, location_id, 1, 0, 'received', variant_id FROM stock_level;
 ANALYZE
 """
-_LARGE = {"product", "product_tag", "product_category", "variant", "price", "category", "stock_level", "stock_movement"}
-_MOST_ROWS = 1001
-"""What a page may read of one table: as many candidates as a combination of filters may look at, and one more."""
-
-
-class Explaining(ReadSession):
-    """Runs each statement as it would be, and keeps the plan that it was run by."""
-
-    def __init__(self, connection: psycopg.AsyncConnection[TupleRow]) -> None:
-        self._connection = connection
-        self.plan: dict[str, Any] = {}
-
-    async def fetch_all(self, query: str, parameters: Parameters = {}) -> list[TupleRow]:  # noqa: B006 - never changed
-        names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", query)))
-        numbered = re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", query)
-        execute = sql.SQL("EXECUTE page({})").format(sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names))
-        await self._connection.execute(f"PREPARE page AS {numbered}".encode())
-        rows = await self._rows(execute)
-        ((explained,),) = await self._rows(sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ") + execute)
-        await self._connection.execute("DEALLOCATE page")
-        self.plan = explained[0]["Plan"]
-        return rows
-
-    async def key_of(self, statement: str) -> tuple[str, ...]:
-        """The row of a query as a sort key."""
-        ((*key,),) = await self._rows(statement)
-        return tuple(map(str, key))
-
-    async def _rows(self, statement: Any) -> list[TupleRow]:
-        return await (await self._connection.execute(statement)).fetchall()
 
 
 @pytest.fixture(scope="module")
@@ -231,21 +205,6 @@ async def explaining(large_shop: str, request: pytest.FixtureRequest) -> AsyncIt
     async with await psycopg.AsyncConnection.connect(large_shop, autocommit=True) as connection:
         await connection.execute(sql.SQL("SET plan_cache_mode = {}").format(sql.SQL(request.param)))
         yield Explaining(connection)
-
-
-def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield plan
-    for inner in plan.get("Plans", ()):
-        yield from _nodes(inner)
-
-
-def assert_walks_an_index(plan: dict[str, Any], *, most_pages: int) -> None:
-    """No table is read or sorted whole: no node meets more rows than a page may look at, and all together touch few pages of the database."""
-    for node in _nodes(plan):
-        assert not (node["Node Type"] == "Seq Scan" and node["Relation Name"] in _LARGE), node
-        met = (node["Actual Rows"] + sum(value for name, value in node.items() if name.startswith("Rows Removed"))) * node["Actual Loops"]
-        assert met <= _MOST_ROWS * 1.001, node
-    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= most_pages
 
 
 _SINCE = datetime(2025, 12, 31, tzinfo=UTC)
@@ -284,6 +243,15 @@ async def test_a_page_of_products_costs_the_same_wherever_it_lies_and_however_th
         assert_walks_an_index(explaining.plan, most_pages=most_pages)
 
 
+async def test_of_two_filters_the_rarer_one_is_looked_through(explaining: Explaining) -> None:
+    for rare, count in ((ProductFilter(tag="rare", category="root-18"), 200), (ProductFilter(tag="all", category="leaf-7"), 10)):
+        page = await products.list_products(explaining, rare, limit=100, after=None)
+        assert page.items.count(b'"slug"') == min(count, 100)
+        assert (page.next_after is None) == (count < 100)
+    nothing = await products.list_products(explaining, ProductFilter(tag="rare", category="root-3"), limit=20, after=None)
+    assert (nothing.items, nothing.next_after) == (b"[]", None)
+
+
 async def test_so_does_a_page_of_every_other_list(explaining: Explaining) -> None:
     root = await explaining.key_of("SELECT id FROM category WHERE slug = 'root-1'")
     for parent_id in (None, UUID(root[0])):
@@ -294,7 +262,7 @@ async def test_so_does_a_page_of_every_other_list(explaining: Explaining) -> Non
     for after in (None, await explaining.key_of("SELECT id FROM location ORDER BY id OFFSET 900 LIMIT 1")):
         await locations.list_locations(explaining, limit=20, after=after)
         assert_walks_an_index(explaining.plan, most_pages=10)
-        assert "Sort" not in {node["Node Type"] for node in _nodes(explaining.plan)}
+        assert "Sort" not in {node["Node Type"] for node in nodes(explaining.plan)}
 
 
 async def test_so_does_a_page_of_stock_levels(explaining: Explaining) -> None:

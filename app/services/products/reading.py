@@ -1,9 +1,11 @@
 """Reading products: one round trip each, JSON made by PostgreSQL, and lists that cost the same at ten thousand and at a million products.
 
-A list walks one index: that of `updated_since`, else of the category, else of the tag, else of all products. Whatever else is asked for is checked on
-the rows it meets, of which one page looks at no more than `_MOST_CANDIDATES`; so a page can be short, or even empty, and still have a next one.
+A list walks one index: that of `updated_since`, else of the category or the tag (of both, the one that fewer products carry), else of all products.
+Whatever else is asked for is checked on the rows it meets until the page is full, and at most on `_CANDIDATES_AN_ITEM` for each item the page may have; so
+a page can be short, or even empty, and still have a next one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -11,10 +13,12 @@ from uuid import UUID
 
 from app.core.db import ReadSession
 from app.core.problems import BadRequest, NotFound
-from app.services.documents import Document, Page
+from app.services.documents import MAX_PAGE, Document, Page
 from app.services.stock.levels import AVAILABLE
 
-_MOST_CANDIDATES = 1000
+_CANDIDATES_AN_ITEM = 15
+_MOST_CANDIDATES = _CANDIDATES_AN_ITEM * MAX_PAGE
+_SAMPLE = 100
 
 _PRICES = """(
     SELECT coalesce(json_agg(json_build_object('amount', price.amount_minor, 'currency', price.currency) ORDER BY price.currency), '[]')
@@ -54,6 +58,17 @@ SELECT json_build_object({_VARIANT_FIELDS},
 )::text
 FROM variant JOIN product ON product.id = variant.product_id WHERE variant.sku = %(sku)s
 """
+
+
+_FILTERS = {
+    "category_id": ("product_category", "category_id = (SELECT id FROM category WHERE id = %(category_id)s)"),
+    "category_slug": ("product_category", "category_id = (SELECT id FROM category WHERE slug = %(category_slug)s)"),
+    "tag": ("product_tag", "tag = %(tag)s"),
+}
+"""The table to look into for a filter, and what to look for."""
+
+_KEY = "array_remove(ARRAY[time::text, id::text], NULL)"
+_HAS_MORE = "EXISTS (SELECT FROM found OFFSET %(limit)s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,68 +136,71 @@ async def list_products(session: ReadSession, wanted: ProductFilter, *, limit: i
             "category_slug": wanted.category,
             "updated_since": wanted.updated_since,
             **_after_parameters(after, by_time=wanted.updated_since is not None),
-            "candidates": _MOST_CANDIDATES if is_filtered else limit + 1,
+            "candidates": _CANDIDATES_AN_ITEM * limit if is_filtered else limit + 1,
             "limit": limit,
         },
     )
-    documents, *next_after = rows[0]
-    return Page(documents.encode(), tuple(part for part in next_after if part is not None) or None)
+    documents, next_after = rows[0]
+    return Page(documents.encode(), next_after and tuple(next_after))
 
 
 @cache
 def _list_query(names: frozenset[str], *, has_after: bool) -> tuple[str, bool]:
     """The statement for a set of filters, and whether it checks candidates beyond the index it walks.
 
-    Gives one row: the page as a JSON array, and the key to continue after (time and id, or nulls when there is nothing more).
+    Gives one row: the page as a JSON array, and the key to continue after as an array of texts, null when there is nothing more.
     """
     by_time = "updated_since" in names
-    by_category = next((name for name in names if name.startswith("category_")), None)
-    status = "{0}.status = %(status)s" if "status" in names else "{0}.status <> 'archived'"
-    category = (
-        "(SELECT id FROM category WHERE id = %(category_id)s)"
-        if by_category == "category_id"
-        else "(SELECT id FROM category WHERE slug = %(category_slug)s)"
-    )
-    # OFFSET 0 keeps each check one look into an index: joined freely, PostgreSQL may read everything that carries the tag.
-    checks = {
-        "category": f"EXISTS (SELECT FROM product_category f WHERE f.product_id = candidate.id AND f.category_id = {category} OFFSET 0)",
-        "tag": "EXISTS (SELECT FROM product_tag f WHERE f.product_id = candidate.id AND f.tag = %(tag)s OFFSET 0)",
-    }
-    wanted = [name for name, present in (("category", by_category), ("tag", "tag" in names)) if present]
-    if by_time:
-        source, key, time = "product", "product.id", "product.updated_at"
-        where = [status.format("product")]
-    elif wanted:
-        source = f"product_{wanted[0]}"
-        key, time = f"{source}.product_id", "NULL::timestamptz"
-        where = [status.format(source), f"{source}.category_id = {category}" if wanted.pop(0) == "category" else f"{source}.tag = %(tag)s"]
-    else:
-        source, key, time = "product", "product.id", "NULL::timestamptz"
-        where = [status.format("product")]
-    if has_after:
-        where.append("(product.updated_at, product.id) > (%(after_time)s, %(after_id)s)" if by_time else f"{key} > %(after_id)s")
-    elif by_time:
-        where.append("product.updated_at >= %(updated_since)s")
-    order = f"{time}, {key}" if by_time else key
+    order = "time, id" if by_time else "id"
+    filters = dict(_FILTERS[name] for name in sorted(names & _FILTERS.keys()))
+    walks = _walks(names, filters, has_after=has_after)
+    is_chosen = ["(SELECT is_first FROM sparser)", "NOT (SELECT is_first FROM sparser)"] if len(walks) > 1 else ["true"]
+    found, ends = [], []
+    for (table, walk), chosen in zip(walks.items(), is_chosen, strict=True):
+        # The order is said again at every step: PostgreSQL forgets what no step asks for, and would sort all candidates.
+        candidates = f"SELECT * FROM ({walk} LIMIT {_MOST_CANDIDATES}) AS walk ORDER BY {order}"
+        # OFFSET 0 keeps each check one look into an index: joined freely, PostgreSQL may read everything that carries the tag.
+        checks = [
+            f"EXISTS (SELECT FROM {other} WHERE product_id = candidate.id AND {condition} OFFSET 0)"
+            for other, condition in filters.items()
+            if other != table
+        ]
+        where = " AND ".join([chosen, *checks])
+        found.append(f"(SELECT * FROM ({candidates} LIMIT %(candidates)s) AS candidate WHERE {where} ORDER BY {order} LIMIT %(limit)s + 1)")
+        ends.append(f"(SELECT {_KEY} FROM ({candidates}) AS walk WHERE {chosen} AND NOT {_HAS_MORE} OFFSET %(candidates)s - 1 LIMIT 1)")
     query = f"""
-WITH candidate AS MATERIALIZED (
-    SELECT id, time, row_number() OVER (ORDER BY {"time, " if by_time else ""}id) AS number
-    FROM (
-        SELECT * FROM (SELECT {key} AS id, {time} AS time FROM {source} WHERE {" AND ".join(where)} ORDER BY {order} LIMIT {_MOST_CANDIDATES}) AS walk
-        LIMIT %(candidates)s
-    ) AS walked
-), chosen AS MATERIALIZED (
-    SELECT id, number FROM candidate WHERE {" AND ".join([checks[name] for name in wanted] or ["true"])} ORDER BY number LIMIT %(limit)s
-), page AS (
-    SELECT '[' || coalesce(string_agg({_PRODUCT}, ',' ORDER BY chosen.number), '') || ']' AS documents,
-        CASE WHEN count(*) = %(limit)s THEN max(chosen.number) ELSE (SELECT count(*) FROM candidate) END AS last_number,
-        (SELECT count(*) FROM candidate) AS candidates
-    FROM chosen JOIN product ON product.id = chosen.id
+WITH {_sparser(*walks.values()) if len(walks) > 1 else ""} found AS MATERIALIZED (
+    {" UNION ALL ".join(found)}
+), page AS MATERIALIZED (
+    SELECT * FROM found ORDER BY {order} LIMIT %(limit)s
 )
-SELECT page.documents, last.time::text, last.id::text
-FROM page LEFT JOIN candidate last ON last.number = page.last_number AND (page.last_number < page.candidates OR page.candidates = %(candidates)s)
+SELECT
+    (SELECT '[' || coalesce(string_agg({_PRODUCT}, ',' ORDER BY {order}), '') || ']' FROM page JOIN product USING (id)),
+    ((SELECT {_KEY} FROM page WHERE {_HAS_MORE} ORDER BY {order} OFFSET %(limit)s - 1 LIMIT 1) UNION ALL {" UNION ALL ".join(ends)})
 """
-    return query, bool(wanted)
+    return query, len(filters) > (0 if by_time else 1)
+
+
+def _walks(names: frozenset[str], filters: Mapping[str, str], *, has_after: bool) -> dict[str, str]:
+    """By table, the ways through an index that a list could take: its rows' ids and times in the order of the list."""
+    status = "status = %(status)s" if "status" in names else "status <> 'archived'"
+    if "updated_since" in names:
+        after = "(updated_at, id) > (%(after_time)s, %(after_id)s)" if has_after else "updated_at >= %(updated_since)s"
+        return {"product": f"SELECT id, updated_at AS time FROM product WHERE {status} AND {after} ORDER BY updated_at, id"}
+    columns = [(table, "product_id", condition) for table, condition in filters.items()] or [("product", "id", "true")]
+    return {
+        table: f"SELECT {key} AS id, NULL::timestamptz AS time FROM {table} "
+        f"WHERE {status} AND {condition} AND {f'{key} > %(after_id)s' if has_after else 'true'} ORDER BY {key}"
+        for table, key, condition in columns
+    }
+
+
+def _sparser(first: str, second: str) -> str:
+    """The step that tells which of two walks meets fewer products: the one that ends, or gets further, within the same number of rows."""
+    reach = [f"(SELECT id FROM ({walk} OFFSET {_SAMPLE} LIMIT 1) AS walk)" for walk in (first, second)]
+    return f"""sparser AS MATERIALIZED (
+    SELECT coalesce(first >= second, first IS NULL) AS is_first FROM (SELECT {reach[0]} AS first, {reach[1]} AS second OFFSET 0) AS reach
+),"""
 
 
 def _after_parameters(after: tuple[str, ...] | None, *, by_time: bool) -> dict[str, object]:
