@@ -60,6 +60,9 @@ bench: .venv/installed ## measure what requests cost beside the hand-written min
 bench-scale: .venv/installed ## measure what every list costs at a million products beside ten thousand: some four minutes, 6 GB; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.scale $(ARGS)
 
+bench-import: .venv/installed ## measure how many rows a second imports take: some fifteen minutes; exits 1 over a limit
+	@.venv/bin/python -m benchmarks.imports $(ARGS)
+
 docs: .venv/installed ## write docs/settings.md and docs/openapi.json anew from the code
 	@.venv/bin/python -c 'import pathlib, app.core.config as config; pathlib.Path("docs/settings.md").write_text(config.settings_page(), encoding="utf-8")'
 	@.venv/bin/python -c 'import pathlib, app.main as main; pathlib.Path("docs/openapi.json").write_text(main.openapi_page(), encoding="utf-8")'

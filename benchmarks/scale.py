@@ -288,6 +288,7 @@ def main() -> int:
     """Run the benchmark; 1 when a page costs more than it may."""
     options = _options()
     console = Console()
+    console.width = max(console.width, 120)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stockroom-scale-", ignore_cleanup_errors=True)))
         server = EmbeddedPostgres(folder, durable=False)

@@ -1,6 +1,7 @@
 """`stockroom import`: a file into the catalogue."""
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -209,6 +210,8 @@ async def _load(
     from app.services import imports
 
     last_line = 0
+    # The modules stay as long as the process: the garbage collector need not look at them again and again, which took a fifth of the time.
+    gc.freeze()
 
     def note(summary: "Summary") -> None:
         nonlocal last_line
