@@ -57,10 +57,10 @@ format: .venv/installed ## format the code and mend what the linter can
 bench: .venv/installed ## measure what requests cost beside the hand-written minimum: about three minutes; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.requests $(ARGS)
 
-bench-scale: .venv/installed ## measure what every list costs at a million products beside ten thousand: some four minutes, 6 GB; exits 1 over a limit
+bench-scale: .venv/installed ## measure what every list costs at a million products beside ten thousand: some five minutes, 7 GB; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.scale $(ARGS)
 
-bench-import: .venv/installed ## measure how many rows a second imports take: some fifteen minutes; exits 1 over a limit
+bench-import: .venv/installed ## measure how many rows a second imports take: some ten minutes; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.imports $(ARGS)
 
 docs: .venv/installed ## write docs/settings.md and docs/openapi.json anew from the code

@@ -329,7 +329,16 @@ def _load(server: EmbeddedPostgres, products: int) -> tuple[str, int]:
 
 def _report(asked: Sequence[Ask], pages: Sequence[tuple[Page, Page]], costs: Sequence[Cost], file: Path | None, console: Console) -> int:
     table = Table(
-        "list", "filters", "page", "items", "database pages", "small µs", "large µs", "ratio", title="PostgreSQL CPU a page of 20, medians"
+        "list",
+        "filters",
+        "page",
+        "items",
+        "database pages",
+        "small µs",
+        "large µs",
+        "ratio",
+        title="PostgreSQL CPU a page of 20, medians",
+        box=None,
     )
     results = []
     for ask, (in_small, in_large), cost in zip(asked, pages, costs, strict=True):
