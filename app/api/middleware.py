@@ -88,4 +88,4 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
 
 def _route(scope: Scope) -> str:
     """The route's template, never the raw path: metrics and logs must not grow with what clients make up."""
-    return getattr(scope.get("route"), "path", "unmatched")
+    return getattr(scope.get("route"), "path_format", "unmatched")

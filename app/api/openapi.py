@@ -5,7 +5,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.api.errors import MEDIA_TYPE, PROBLEM_SCHEMA
+from app.api.errors import PROBLEM_SCHEMA
+from app.core.problems import MEDIA_TYPE
 
 _Json = dict[str, Any]
 

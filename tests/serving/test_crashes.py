@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from app.core.config import Settings
 from app.core.db import ReadSession
 from app.services import stock
-from tests.serving.test_server import Server, serving, until
+from tests.serving.servers import Server, serving, until
 from tests.shop import API, level, stock_of
 
 CLIENTS = 12
