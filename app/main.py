@@ -14,10 +14,12 @@ from app.api import errors, health
 from app.api.middleware import RequestContext
 from app.api.openapi import complete_openapi
 from app.api.v1 import RESOURCES
+from app.core.admission import Admission
 from app.core.config import Settings, get_settings
 from app.core.db import Database, DirectConnection
 from app.core.logging import configure_logging
 from app.core.process import Process
+from app.core.sampling import sampled
 from app.core.security import AccessTokens, Passwords, Revocations
 from app.core.sizing import plan_from_environment
 
@@ -92,6 +94,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = settings.require_database_url()
     process = Process(
         settings=settings,
+        plan=plan,
+        admission=Admission(plan.pool_size + plan.waiters_per_worker),
         database=Database(url, settings, pool_size=plan.pool_size),
         direct=DirectConnection(url, timeout_seconds=2.0),
         tokens=AccessTokens(settings),
@@ -104,7 +108,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()
     try:
-        async with process.revocations.kept_current(process.direct):
+        async with process.revocations.kept_current(process.direct), sampled(process):
             yield
     finally:
         process.passwords.close()

@@ -1,5 +1,6 @@
 """How routes read bodies: strictly, with a limit, and with errors that say what is wrong."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.core.problems import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from app.core.pool import current_route
+from app.core.problems import BadRequest, DeadlineExceeded, PayloadTooLarge, UnsupportedMediaType
+from app.core.process import Process
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -90,17 +93,14 @@ class StrictRoute(APIRoute):
         self.app = self._serve
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = StrictRequest(scope, receive) if self.body_field else LimitedRequest(scope, receive)
-        try:
-            response = await self._respond(request)
-            if (session := scope.get("write_session")) is not None:
-                await session.commit()
-        finally:
-            if (session := scope.get("write_session")) is not None:
-                await session.rollback()
+        current_route.set(self.path)
+        values = await self._arguments(StrictRequest(scope, receive) if self.body_field else LimitedRequest(scope, receive))
+        process: Process = scope["app"].state.process
+        with process.admission:
+            response = await self._respond(values, scope, process.settings.request_timeout_seconds)
         await response(scope, receive, send)
 
-    async def _respond(self, request: LimitedRequest) -> Response:
+    async def _arguments(self, request: LimitedRequest) -> dict[str, Any]:
         errors: list[Any] = []
         values = await self._endpoint.arguments(request, errors)
         if self.body_field is not None:
@@ -109,7 +109,23 @@ class StrictRoute(APIRoute):
             values[self.body_field.name] = body
         if errors:
             raise RequestValidationError(errors)
-        response: Response = await self.endpoint(**values)
+        return values
+
+    async def _respond(self, values: dict[str, Any], scope: Scope, timeout_seconds: float) -> Response:
+        deadline = asyncio.timeout(timeout_seconds)
+        try:
+            async with deadline:
+                response: Response = await self.endpoint(**values)
+            # Not within the deadline: of a COMMIT that is cut off nobody knows whether it happened. PostgreSQL has a limit of its own for it.
+            if (session := scope.get("write_session")) is not None:
+                await session.commit()
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise DeadlineExceeded(f"The request took longer than {timeout_seconds:g} seconds.") from None
+        finally:
+            if (session := scope.get("write_session")) is not None:
+                await session.rollback()
         return response
 
     async def _read_body(self, request: LimitedRequest) -> Any:

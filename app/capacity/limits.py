@@ -72,6 +72,30 @@ def memory_limit_bytes(override: str | None = None, *, root: Path = Path("/")) -
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """How often the kernel has held a control group back because its CPU quota was used up.
+
+    Attributes:
+        periods: in how many periods, so far.
+        seconds: for how long, all CPUs together, so far.
+    """
+
+    periods: int
+    seconds: float
+
+
+def cpu_throttling(*, root: Path = Path("/")) -> Throttling | None:
+    """Return what `cpu.stat` tells, of this process's group or the one around it that was held back most; None where nothing is told.
+
+    Args:
+        root: the folder in which `proc` and `sys` are found.
+    """
+    groups = [*_own_groups(root, ""), *_own_groups(root, "cpu")]
+    found = [throttling for group in groups if (throttling := _cpu_stat(group / "cpu.stat")) is not None]
+    return max(found, key=lambda throttling: throttling.seconds, default=None)
+
+
 _SUFFIXES = {"m": Decimal("0.001"), "": Decimal(1)}
 _SUFFIXES |= {letter: Decimal(1000) ** power for power, letter in enumerate("kMGTPE", start=1)}
 _SUFFIXES |= {f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", start=1)}
@@ -122,6 +146,15 @@ def _cfs_quota(file: Path) -> int | None:
 def _millicores(quota_us: str, period_us: str) -> int | None:
     quota, period = _positive(quota_us), _positive(period_us)
     return max(1, quota * 1000 // period) if quota and period else None
+
+
+def _cpu_stat(file: Path) -> Throttling | None:
+    told = dict(re.findall(r"^(\w+) ([0-9]{1,19})$", _read(file), re.MULTILINE))
+    if "nr_throttled" not in told:
+        return None
+    # Microseconds in v2, nanoseconds in v1.
+    seconds = int(told["throttled_usec"]) / 1e6 if "throttled_usec" in told else int(told.get("throttled_time", 0)) / 1e9
+    return Throttling(int(told["nr_throttled"]), seconds)
 
 
 def _bytes(file: Path) -> int | None:

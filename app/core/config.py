@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     pool_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 2.0
     """How long a request waits for a database connection before it is refused with 503. Longer turns overload into a hang."""
 
+    request_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """How long a request may be worked on, from when it has arrived until its answer is made; then it is ended, on the database too, with 504."""
+
     statement_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 5.0
     """How long one SQL statement of a request may run before PostgreSQL ends it."""
 

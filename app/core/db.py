@@ -18,10 +18,9 @@ from psycopg.rows import TupleRow
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import PoolProxiedConnection
 
 from app.core.config import Settings
-from app.core.pool import Pool, driver_connection, needs_greenlet
+from app.core.pool import Checkout, Pool, needs_greenlet
 from app.core.problems import Conflict, DatabaseUnavailable, DeadlineExceeded, Overloaded, Problem, ValidationFailed
 
 Parameters = Mapping[str, object]
@@ -58,11 +57,11 @@ class ReadSession:
         return rows[0] if rows else None
 
     async def _fetch_all(self, query: str, parameters: Parameters) -> list[TupleRow]:
-        pooled = await self._pool.check_out()
+        checkout = await self._pool.check_out()
         try:
-            return await _run(driver_connection(pooled), query, parameters)
+            return await _run(checkout.connection, query, parameters)
         finally:
-            await self._pool.give_back(pooled)
+            await self._pool.give_back(checkout)
 
 
 class WriteSession(ReadSession):
@@ -73,7 +72,7 @@ class WriteSession(ReadSession):
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
-        self._pooled: PoolProxiedConnection | None = None
+        self._checkout: Checkout | None = None
 
     async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
         """As in `ReadSession`, but inside the transaction and never tried twice."""
@@ -81,10 +80,10 @@ class WriteSession(ReadSession):
 
     async def driver_connection(self) -> psycopg.AsyncConnection[TupleRow]:
         """The driver's connection that the transaction runs on."""
-        if self._pooled is None:
-            self._pooled = await self._pool.check_out()
-            await driver_connection(self._pooled).execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        return driver_connection(self._pooled)
+        if self._checkout is None:
+            self._checkout = await self._pool.check_out()
+            await self._checkout.connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        return self._checkout.connection
 
     async def commit(self) -> None:
         """Make the changes last and give the connection back.
@@ -92,9 +91,9 @@ class WriteSession(ReadSession):
         Raises:
             psycopg.errors.InFailedSqlTransaction: a statement had failed, and its error was passed over: PostgreSQL has rolled back.
         """
-        if self._pooled is None:
+        if self._checkout is None:
             return
-        cursor = await driver_connection(self._pooled).execute("COMMIT")
+        cursor = await self._checkout.connection.execute("COMMIT")
         # PostgreSQL answers COMMIT with ROLLBACK, not with an error, when the transaction had failed.
         if cursor.statusmessage != "COMMIT":
             raise pg.InFailedSqlTransaction("the transaction had failed and was rolled back")
@@ -102,20 +101,20 @@ class WriteSession(ReadSession):
 
     async def rollback(self) -> None:
         """Undo the changes, if there are any, and give the connection back. Also when the task is being cancelled."""
-        if self._pooled is not None:
+        if self._checkout is not None:
             await asyncio.shield(self._roll_back())
 
     async def _roll_back(self) -> None:
         try:
-            if self._pooled is not None and driver_connection(self._pooled).pgconn.transaction_status in _OPEN:
-                await driver_connection(self._pooled).execute("ROLLBACK")
+            if self._checkout is not None and self._checkout.connection.pgconn.transaction_status in _OPEN:
+                await self._checkout.connection.execute("ROLLBACK")
         finally:
             await self._give_back()
 
     async def _give_back(self) -> None:
-        pooled, self._pooled = self._pooled, None
-        if pooled is not None:
-            await self._pool.give_back(pooled)
+        checkout, self._checkout = self._checkout, None
+        if checkout is not None:
+            await self._pool.give_back(checkout)
 
 
 class Database:
@@ -157,15 +156,15 @@ class Database:
                 ),
             },
         )
-        self._pool = Pool(self.engine, size=pool_size, timeout_seconds=settings.pool_timeout_seconds)
+        self.pool = Pool(self.engine, size=pool_size, timeout_seconds=settings.pool_timeout_seconds)
 
     def read(self) -> ReadSession:
         """A session for reads."""
-        return ReadSession(self._pool)
+        return ReadSession(self.pool)
 
     def write_session(self) -> WriteSession:
         """A transaction to commit or to roll back oneself."""
-        return WriteSession(self._pool)
+        return WriteSession(self.pool)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:

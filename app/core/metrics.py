@@ -1,6 +1,6 @@
 """The metrics worth their cost. With several workers each process writes files in `PROMETHEUS_MULTIPROC_DIR`, and `/metrics` adds them up."""
 
-from prometheus_client import Counter, Histogram, disable_created_metrics
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 # A series more for each combination of labels that nobody asks for, and that several workers do not have anyway.
 disable_created_metrics()  # type: ignore[no-untyped-call] # of prometheus_client
@@ -20,4 +20,36 @@ REFUSALS_TOTAL = Counter(
     "stockroom_http_refusals_total",
     "What clients sent, or left unread, that broke a limit or the rules of HTTP, by reason: the name of a problem, `silent` or `unread`.",
     ["reason"],
+)
+
+_SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+POOL_WAIT_SECONDS = Histogram(
+    "stockroom_db_pool_wait_seconds", "How long a checkout waited for a connection, by route.", ["route"], buckets=_SHORT
+)
+POOL_HOLD_SECONDS = Histogram("stockroom_db_pool_hold_seconds", "How long a connection was in use, by route.", ["route"], buckets=_SHORT)
+POOL_TIMEOUTS_TOTAL = Counter("stockroom_db_pool_timeouts_total", "Checkouts that waited for too long and were refused.")
+POOL_SIZE = Gauge("stockroom_db_pool_size", "Connections that the pools can open.", multiprocess_mode="livesum")
+POOL_CHECKED_OUT = Gauge("stockroom_db_pool_checked_out", "Connections in use.", multiprocess_mode="livesum")
+POOL_WAITING = Gauge("stockroom_db_pool_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum")
+PLANNED_PEAK_CONNECTIONS = Gauge(
+    "stockroom_planned_peak_connections",
+    "Connections to the server at the worst moment of a roll-out, as planned.",
+    multiprocess_mode="livemax",
+)
+
+ADMISSION_LIMIT = Gauge("stockroom_admission_limit", "Requests that may be in flight.", multiprocess_mode="livesum")
+REQUESTS_IN_FLIGHT = Gauge("stockroom_requests_in_flight", "Requests that are being worked on.", multiprocess_mode="livesum")
+ADMISSION_REFUSALS_TOTAL = Counter("stockroom_admission_refusals_total", "Requests refused because too many were in flight.")
+
+EVENT_LOOP_LAG_SECONDS = Histogram(
+    "stockroom_event_loop_lag_seconds", "How much later than asked the event loop woke a timer, ten times a second.", buckets=_SHORT
+)
+CPU_THROTTLED_SECONDS = Gauge(
+    "stockroom_cgroup_cpu_throttled_seconds",
+    "How long the kernel has held this pod back for its CPU limit, so far.",
+    multiprocess_mode="livemax",
+)
+CPU_THROTTLED_PERIODS = Gauge(
+    "stockroom_cgroup_cpu_throttled_periods", "In how many periods the kernel has held this pod back, so far.", multiprocess_mode="livemax"
 )

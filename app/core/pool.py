@@ -2,7 +2,10 @@
 
 import asyncio
 import select
+import time
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, cast
 
 import psycopg
@@ -14,14 +17,28 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
+from app.core.metrics import POOL_HOLD_SECONDS, POOL_TIMEOUTS_TOTAL, POOL_WAIT_SECONDS
 from app.core.problems import Overloaded
 
-_Connection = psycopg.AsyncConnection[TupleRow]
+Connection = psycopg.AsyncConnection[TupleRow]
+
+current_route: ContextVar[str] = ContextVar("current_route", default="none")
+"""Whose checkouts these are, for the metrics: the route's template, never a raw path."""
 
 
-def driver_connection(pooled: PoolProxiedConnection) -> _Connection:
-    """The driver's own connection inside a pooled one."""
-    return cast("_Connection", pooled.driver_connection)
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A connection that is in use.
+
+    Attributes:
+        connection: the driver's own.
+        pooled: SQLAlchemy's handle of it.
+        taken_at: `time.perf_counter()` when it was taken, in seconds.
+    """
+
+    connection: Connection
+    pooled: PoolProxiedConnection
+    taken_at: float
 
 
 class Pool:
@@ -39,37 +56,60 @@ class Pool:
         self._pool = cast("QueuePool", engine.sync_engine.pool)
         self._free = asyncio.Semaphore(size)
         self._timeout_seconds = timeout_seconds
+        self.waiting = 0
 
-    async def check_out(self) -> PoolProxiedConnection:
+    @property
+    def largest(self) -> int:
+        """The most connections that the live pool can open, whatever it was made with."""
+        return self._pool.size() + max(0, self._pool._max_overflow)  # noqa: SLF001 - nothing else tells, and -1 is no overflow
+
+    @property
+    def checked_out(self) -> int:
+        """How many connections are in use."""
+        return self._pool.checkedout()
+
+    async def check_out(self) -> Checkout:
         """A connection, to be given back.
 
         Raises:
             Overloaded: all were in use for too long.
             psycopg.OperationalError: the database cannot be reached.
         """
+        started = time.perf_counter()
         if self._free.locked():
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    await self._free.acquire()
-            except TimeoutError:
-                raise Overloaded("All database connections of this process are in use.") from None
+            await self._wait()
         else:
             await self._free.acquire()
         try:
-            return await self._connect()
+            pooled = await self._connect()
         except BaseException:
             self._free.release()
             raise
+        taken_at = time.perf_counter()
+        POOL_WAIT_SECONDS.labels(current_route.get()).observe(taken_at - started)
+        return Checkout(_driver(pooled), pooled, taken_at)
 
-    async def give_back(self, pooled: PoolProxiedConnection) -> None:
+    async def give_back(self, checkout: Checkout) -> None:
         """Take a connection back. One that is not idle is closed: nobody shall find the transaction of somebody else."""
         try:
-            if driver_connection(pooled).pgconn.transaction_status == TransactionStatus.IDLE:
-                pooled.close()
+            if checkout.connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                checkout.pooled.close()
             else:
-                await asyncio.shield(greenlet_spawn(pooled.invalidate))
+                await asyncio.shield(greenlet_spawn(checkout.pooled.invalidate))
         finally:
             self._free.release()
+            POOL_HOLD_SECONDS.labels(current_route.get()).observe(time.perf_counter() - checkout.taken_at)
+
+    async def _wait(self) -> None:
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            POOL_TIMEOUTS_TOTAL.inc()
+            raise Overloaded("All database connections of this process are in use.") from None
+        finally:
+            self.waiting -= 1
 
     async def _connect(self) -> PoolProxiedConnection:
         """A connection that the server has not closed, so that a restarted database costs no request."""
@@ -79,16 +119,20 @@ class Pool:
                 pooled = self._pool.connect()
             except MissingGreenlet:
                 break
-            if not _is_dead(driver_connection(pooled)):
+            if not _is_dead(_driver(pooled)):
                 return pooled
             await greenlet_spawn(pooled.invalidate)
         return await greenlet_spawn(self._pool.connect)
 
 
-def needs_greenlet(connect: Callable[..., Coroutine[Any, Any, _Connection]]) -> Callable[..., Coroutine[Any, Any, _Connection]]:
+def _driver(pooled: PoolProxiedConnection) -> Connection:
+    return cast("Connection", pooled.driver_connection)
+
+
+def needs_greenlet(connect: Callable[..., Coroutine[Any, Any, Connection]]) -> Callable[..., Coroutine[Any, Any, Connection]]:
     """`connect` for an engine of a `Pool`: called outside of a greenlet it says so at once, before there is a coroutine that nobody awaits."""
 
-    def connect_in_greenlet(*arguments: Any, **named: Any) -> Coroutine[Any, Any, _Connection]:
+    def connect_in_greenlet(*arguments: Any, **named: Any) -> Coroutine[Any, Any, Connection]:
         if not in_greenlet():
             raise MissingGreenlet
         return connect(*arguments, **named)
@@ -96,7 +140,7 @@ def needs_greenlet(connect: Callable[..., Coroutine[Any, Any, _Connection]]) -> 
     return connect_in_greenlet
 
 
-def _is_dead(connection: _Connection) -> bool:
+def _is_dead(connection: Connection) -> bool:
     """Whether the server has closed an idle connection, seen without a round trip: a socket at its end is readable."""
     if connection.closed:
         return True

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from app.capacity.model import Plan
+from app.core.admission import Admission
 from app.core.config import Settings
 from app.core.db import Database, DirectConnection
 from app.core.security import AccessTokens, Passwords, Revocations
@@ -12,6 +14,8 @@ class Process:
     """The process's context."""
 
     settings: Settings
+    plan: Plan
+    admission: Admission
     database: Database
     direct: DirectConnection
     tokens: AccessTokens

@@ -1,5 +1,6 @@
 """Metrics: what a scrape sees of the requests, never growing with what clients make up. Several workers: tests/serving."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -8,12 +9,12 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.core.process import Process
 from app.services import products
 from tests.shop import API, a_product
 
 REQUESTS = "stockroom_http_request_duration_seconds"
 FAULTS = "stockroom_unhandled_errors"
-REFUSALS = "stockroom_http_refusals"
 
 
 async def families(client: httpx.AsyncClient) -> dict[str, Metric]:
@@ -86,6 +87,28 @@ async def test_a_fault_of_ours_is_counted_by_its_route_and_a_clients_is_not(
     assert {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name)} == {route: 1}
 
 
-async def test_only_what_is_worth_its_cost_is_measured(client: httpx.AsyncClient) -> None:
-    ours = {name for name in await families(client) if not name.startswith(("python_", "process_"))}
-    assert ours == {REQUESTS, FAULTS, REFUSALS}
+async def test_pool_and_admission_are_seen_by_route_and_as_they_are(admin: httpx.AsyncClient, process: Process) -> None:
+    def by_route(name: str, found: dict[str, Metric]) -> dict[str, float]:
+        return {sample.labels["route"]: sample.value for sample in found[name].samples if sample.name.endswith("_count")}
+
+    before = await families(admin)
+    await admin.get(f"{API}/products")
+    await admin.post(f"{API}/categories", json={"name": "Shirts"})
+    await asyncio.sleep(0.15)
+    after = await families(admin)
+    for name in ("stockroom_db_pool_wait_seconds", "stockroom_db_pool_hold_seconds"):
+        for route in (f"{API}/products", f"{API}/categories"):
+            assert by_route(name, after)[route] == by_route(name, before).get(route, 0) + 1
+    now = {name: family.samples[0].value for name, family in after.items() if family.type == "gauge"}
+    assert now["stockroom_db_pool_size"] == process.plan.pool_size
+    assert now["stockroom_admission_limit"] == process.plan.pool_size + process.plan.waiters_per_worker
+    assert now["stockroom_planned_peak_connections"] == process.plan.peak_connections
+    assert (now["stockroom_db_pool_checked_out"], now["stockroom_db_pool_waiting"], now["stockroom_requests_in_flight"]) == (0, 0, 0)
+    (lag,) = [sample.value for sample in after["stockroom_event_loop_lag_seconds"].samples if sample.name.endswith("_count")]
+    assert lag > 0
+
+
+async def test_everything_measured_is_named_as_ours_and_explained(client: httpx.AsyncClient) -> None:
+    for name, family in (await families(client)).items():
+        assert name.startswith(("stockroom_", "python_", "process_"))
+        assert family.documentation

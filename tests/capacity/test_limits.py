@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.capacity.limits import cpu_limit_millicores, memory_limit_bytes
+from app.capacity.limits import Throttling, cpu_limit_millicores, cpu_throttling, memory_limit_bytes
 
 MIB = 1024 * 1024
 NO_V1_LIMIT = "9223372036854771712\n"
@@ -165,6 +165,29 @@ class TestCgroupV1:
         )
         assert cpu_limit_millicores(root=root).value == 1000 * own_cpus()
         assert memory_limit_bytes(root=root).value == own_memory_bytes()
+
+
+class TestThrottling:
+    def test_is_read_where_the_quota_is_even_above_one_s_own_group(self, recorded: Recorder) -> None:
+        root = recorded(
+            {
+                "proc/self/cgroup": "0::/pod1.slice/api.scope\n",
+                "sys/fs/cgroup/pod1.slice/cpu.stat": "usage_usec 9\nnr_periods 40\nnr_throttled 7\nthrottled_usec 250000\n",
+                "sys/fs/cgroup/pod1.slice/api.scope/cpu.stat": "usage_usec 9\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n",
+            }
+        )
+        assert cpu_throttling(root=root) == Throttling(periods=7, seconds=0.25)
+
+    def test_of_v1_is_told_in_nanoseconds(self, recorded: Recorder) -> None:
+        files = {
+            "proc/self/cgroup": "4:cpu,cpuacct:/\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.stat": "nr_throttled 3\nthrottled_time 1500000000\n",
+        }
+        assert cpu_throttling(root=recorded(files)) == Throttling(periods=3, seconds=1.5)
+
+    @pytest.mark.parametrize("text", ["", "usage_usec 9\n", "nr_throttled many\n"])
+    def test_is_unknown_where_nothing_is_told(self, recorded: Recorder, text: str) -> None:
+        assert cpu_throttling(root=recorded({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.stat": text})) is None
 
 
 class TestOverride:

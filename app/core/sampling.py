@@ -1,0 +1,43 @@
+"""What is looked at ten times a second instead of being counted at every request: the pool, admission, the event loop, the kernel's throttling."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from app.capacity.limits import cpu_throttling
+from app.core import metrics
+from app.core.process import Process
+
+_INTERVAL_SECONDS = 0.1
+_ROUNDS_A_SECOND = 10
+
+
+@asynccontextmanager
+async def sampled(process: Process) -> AsyncIterator[None]:
+    """Sample the process for as long as the block runs."""
+    metrics.POOL_SIZE.set(process.database.pool.largest)
+    metrics.ADMISSION_LIMIT.set(process.admission.limit)
+    metrics.PLANNED_PEAK_CONNECTIONS.set(process.plan.peak_connections)
+    task = asyncio.create_task(_sample(process))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _sample(process: Process) -> None:
+    loop = asyncio.get_running_loop()
+    pool, number = process.database.pool, 0
+    while True:
+        if number % _ROUNDS_A_SECOND == 0 and (throttling := cpu_throttling()) is not None:
+            metrics.CPU_THROTTLED_PERIODS.set(throttling.periods)
+            metrics.CPU_THROTTLED_SECONDS.set(throttling.seconds)
+        metrics.POOL_CHECKED_OUT.set(pool.checked_out)
+        metrics.POOL_WAITING.set(pool.waiting)
+        metrics.REQUESTS_IN_FLIGHT.set(process.admission.in_flight)
+        asked_for = loop.time() + _INTERVAL_SECONDS
+        await asyncio.sleep(_INTERVAL_SECONDS)
+        metrics.EVENT_LOOP_LAG_SECONDS.observe(max(0.0, loop.time() - asked_for))
+        number += 1
