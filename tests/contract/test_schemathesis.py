@@ -4,11 +4,8 @@ Here it does so for a short time, with the same seed each time. `make fuzz` give
 """
 
 import asyncio
-import contextlib
 import os
 import re
-import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,14 +16,14 @@ import httpx
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from app.core.config import Settings
 from app.core.security import AccessTokens, Passwords, scopes_of
 from app.schemas.users import UserCreate
+from tests.serving.servers import ROOT, environment_of, serving
 from tests.shop import a_category, reserve, stock_of
 
-ROOT = Path(__file__).parents[2]
-START_SECONDS = 60
 LIFETIME_SECONDS = 86_400
 ENOUGH_UNITS = 10**6
 # Set by `make fuzz`.
@@ -36,45 +33,20 @@ FUZZ_SECONDS = os.environ.get("FUZZ_SECONDS")
 @pytest.fixture
 async def service(new_database: Callable[..., str], settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A `stockroom serve` on a database of its own with a small shop, and an administrator who talks to it."""
-    database_url = new_database()
-    assert settings.signing_keys is not None
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = {
-        "APP_DATABASE_URL": database_url,
-        "APP_SIGNING_KEYS": settings.signing_keys.get_secret_value(),
-        "APP_CPU_LIMIT": "1",
-        "APP_PORT": str(port),
-        "APP_TOKEN_LIFETIME_SECONDS": str(LIFETIME_SECONDS),
-    }
-    long_lived = settings.model_copy(update={"token_lifetime_seconds": LIFETIME_SECONDS})
+    ours = settings.model_copy(update={"database_url": SecretStr(new_database()), "token_lifetime_seconds": LIFETIME_SECONDS})
     # Of a generation that nobody gets to: whatever happens to this user, the token stays good.
-    token = AccessTokens(long_lived).issue(await _make_admin(database_url), scopes_of(["admin"]), generation=2**31 - 1)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "app.cli", "serve"),
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=30
-        ) as client:
-            async with asyncio.timeout(START_SECONDS):
-                while not await _is_ready(client, process):
-                    await asyncio.sleep(0.05)
-            # What the examples of OpenAPI name.
-            await stock_of(client, "LS-BLU-M", ENOUGH_UNITS)
-            await a_category(client, "Clothing")
-            for _ in range(3):
-                await reserve(client, {"sku": "LS-BLU-M", "quantity": 2})
-            yield client
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+    token = AccessTokens(ours).issue(await _make_admin(ours.require_database_url()), scopes_of(["admin"]), generation=2**31 - 1)
+    environment = {**environment_of(ours), "APP_TOKEN_LIFETIME_SECONDS": str(LIFETIME_SECONDS), "APP_LOG_LEVEL": "error"}
+    async with (
+        serving(environment) as server,
+        httpx.AsyncClient(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as client,
+    ):
+        # What the examples of OpenAPI name.
+        await stock_of(client, "LS-BLU-M", ENOUGH_UNITS)
+        await a_category(client, "Clothing")
+        for _ in range(3):
+            await reserve(client, {"sku": "LS-BLU-M", "quantity": 2})
+        yield client
 
 
 async def test_good_requests_are_accepted_bad_ones_refused_and_every_answer_is_as_promised(
@@ -117,14 +89,6 @@ async def _make_admin(database_url: str) -> UUID:
         row = await (await connection.execute(query, (user.email, password_hash, user.display_name))).fetchone()
     assert row is not None
     return UUID(str(row[0]))
-
-
-async def _is_ready(client: httpx.AsyncClient, process: asyncio.subprocess.Process) -> bool:
-    assert process.returncode is None, "it ended instead"
-    try:
-        return (await client.get("/healthz")).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 async def _operations(service: httpx.AsyncClient) -> set[tuple[str, str]]:
