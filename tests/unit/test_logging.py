@@ -94,7 +94,7 @@ class TestRequests:
         assert [(line["method"], line["route"]) for line in lines()] == [
             ("GET", "unmatched"),
             ("GET", f"{API}/products/{{product_id}}"),
-            ("GET", f"{API}/variants/{{sku:path}}"),
+            ("GET", f"{API}/variants/{{sku}}"),
             ("other", "unmatched"),
         ]
 
