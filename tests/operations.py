@@ -4,18 +4,23 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
+from pwdlib.hashers.argon2 import Argon2Hasher
 from starlette.types import ASGIApp, Message, Receive
 
 from app.core.config import Settings
 from app.core.problems import PROBLEMS, ValidationFailed
+from app.core.process import Process
+from app.core.security import scopes_of
 from app.main import create_app
 from app.models import Base
-from tests.shop import API, a_category, a_location, a_product, reserve, stock_of
+from app.services import users
+from tests.shop import a_category, a_location, a_product, reserve, stock_of
 
 PASSWORD = "correct horse battery staple"
 Values = dict[str, str]
@@ -109,28 +114,36 @@ BODIES: dict[str, Callable[[Values], dict[str, Any]]] = {
 """An acceptable body for each operation that reads one, with new names at every call, so that it can be accepted many times over."""
 
 
-async def stocked(admin: httpx.AsyncClient, token_for: Callable[..., str]) -> Values:
+@cache
+def _password_hash() -> str:
+    # Made once, and cheap: what it is verified with is the service's.
+    return Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+
+
+async def stocked(admin: httpx.AsyncClient, process: Process) -> Values:
     """One and another of everything there is, with what paths and bodies name. The client becomes somebody who exists."""
-    users = [
-        {"email": email, "password": PASSWORD, "display_name": "Eva", "roles": ["admin"]}
-        for email in ("eva@example.com", "adam@example.com")
-    ]
-    user_ids = [(await admin.post(f"{API}/users", json=user)).json()["id"] for user in users]
+    emails = ("eva@example.com", "adam@example.com")
+    async with process.database.write() as session:
+        made = [
+            await users.create(session, email=email, password_hash=_password_hash(), display_name="Eva", roles=["admin"])
+            for email in emails
+        ]
+    user_ids = [user_id for user_id, _ in made]
     await a_product(admin, "A", "B")
     product = await a_product(admin, "C")
     category, other_category = await a_category(admin, "One"), await a_category(admin, "Another")
     for sku, code in (("A", "BER-1"), ("A", "HAM-1"), ("B", "BER-1")):
         await stock_of(admin, sku, 100, code)
     place = await a_location(admin, "LEJ-1")
-    admin.headers["Authorization"] = f"Bearer {token_for('admin', user_id=user_ids[0])}"
+    admin.headers["Authorization"] = f"Bearer {process.tokens.issue(user_ids[0], scopes_of(['admin']), 1)}"
     return {
         "product_id": product["id"],
         "category_id": category["id"],
         "other_category_id": other_category["id"],
         "location_id": place["id"],
         "reservation_id": (await reserve(admin, {"sku": "A", "quantity": 1, "location": "BER-1"})).json()["id"],
-        "user_id": user_ids[1],
-        "email": users[0]["email"],
+        "user_id": str(user_ids[1]),
+        "email": emails[0],
         "sku": "A",
         "code": "BER-1",
     }

@@ -1,7 +1,7 @@
 """Hostile input for every operation. What is tried is derived from OpenAPI, so a new operation is tested too, or asks for an example of its body."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 from urllib.parse import quote
@@ -46,8 +46,8 @@ MALFORMED_TAGS: list[str | bytes] = ["", "1", '"1', '"1" "2"', "'1'", "W/1", '*,
 
 
 @pytest.fixture
-async def values(admin: httpx.AsyncClient, token_for: Callable[..., str]) -> Values:
-    return await stocked(admin, token_for)
+async def values(admin: httpx.AsyncClient, process: Process) -> Values:
+    return await stocked(admin, process)
 
 
 def each(operations: list[Operation]) -> pytest.MarkDecorator:

@@ -37,8 +37,8 @@ async def the_books_agree_afterwards(reading: ReadSession):
 
 
 @pytest.fixture
-async def values(admin: httpx.AsyncClient, token_for: Callable[..., str]) -> Values:
-    return await stocked(admin, token_for)
+async def values(admin: httpx.AsyncClient, process: Process) -> Values:
+    return await stocked(admin, process)
 
 
 @pytest.fixture

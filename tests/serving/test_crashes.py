@@ -16,26 +16,13 @@ from fastapi import FastAPI
 from app.core.config import Settings
 from app.core.db import ReadSession
 from app.services import stock
-from tests.serving.servers import Server, serving, until
+from tests.serving.servers import Server, environment_of, serving, until
 from tests.shop import API, level, stock_of
 
 CLIENTS = 12
 KILLS = 10
 SKUS = ("A", "B", "C")
 UNITS = 100_000
-
-
-@pytest.fixture
-def environment(database_url: str, settings: Settings) -> dict[str, str]:
-    """Of two workers, so that one can answer while the other is being replaced."""
-    assert settings.signing_keys is not None
-    return {
-        **os.environ,
-        "APP_DATABASE_URL": database_url,
-        "APP_SIGNING_KEYS": settings.signing_keys.get_secret_value(),
-        "APP_CPU_LIMIT": "2",
-        "APP_LOG_LEVEL": "error",
-    }
 
 
 _SLOW_COMMITS = """
@@ -109,11 +96,12 @@ async def kill_again_and_again(server: Server, reading: ReadSession) -> None:
 
 @pytest.mark.usefixtures("slow_commits")
 async def test_every_key_has_one_effect_although_workers_die_at_any_moment(
-    admin: httpx.AsyncClient, environment: dict[str, str], reading: ReadSession
+    admin: httpx.AsyncClient, settings: Settings, reading: ReadSession
 ) -> None:
     for sku in SKUS:
         await stock_of(admin, sku, UNITS)
-    async with serving(environment) as server:
+    # Two workers, so that one can answer while the other is being replaced.
+    async with serving({**environment_of(settings), "APP_CPU_LIMIT": "2", "APP_LOG_LEVEL": "error"}) as server:
         over = asyncio.Event()
         shoppers = [Shopper(server.url, admin.headers) for _ in range(CLIENTS)]
         shopping = [asyncio.create_task(shopper.shop(over)) for shopper in shoppers]
