@@ -91,7 +91,12 @@ async def the_log_of(server: Server, request_id: str) -> dict[str, Any]:
 async def refusals(server: Server) -> dict[str, float]:
     async with httpx.AsyncClient(base_url=server.url) as client:
         families = text_string_to_metric_families((await client.get("/metrics")).text)
-    return {sample.labels["reason"]: sample.value for family in families for sample in family.samples if sample.name == "stockroom_http_refusals_total"}
+    return {
+        sample.labels["reason"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "stockroom_http_refusals_total"
+    }
 
 
 def a_post(admin: httpx.AsyncClient, rest: bytes, *headers: str) -> bytes:
