@@ -49,7 +49,7 @@ class _Stockroom(FastAPI):
             allow_credentials=settings.cors_credentials,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
-            expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Request-ID"],
+            expose_headers=["Allow", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
         )
 
 

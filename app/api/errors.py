@@ -7,7 +7,6 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match
 from starlette.types import Scope
@@ -19,6 +18,7 @@ from app.core.problems import (
     BadRequest,
     DatabaseUnavailable,
     DeadlineExceeded,
+    HeadersTooLarge,
     InternalError,
     MethodNotAllowed,
     NotFound,
@@ -27,12 +27,24 @@ from app.core.problems import (
     PreconditionRequired,
     Problem,
     RequestTimeout,
+    TooManyRequests,
     ValidationFailed,
 )
 
 router = APIRouter()
 
-_EVERYWHERE: tuple[type[Problem], ...] = (InternalError, Overloaded, DatabaseUnavailable, DeadlineExceeded)
+# The first five are the protocol's too, which answers before there is a route (app/core/protocol.py).
+_EVERYWHERE: tuple[type[Problem], ...] = (
+    BadRequest,
+    RequestTimeout,
+    PayloadTooLarge,
+    TooManyRequests,
+    HeadersTooLarge,
+    InternalError,
+    Overloaded,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+)
 
 
 def problem_answer(problem: Problem, scope: Scope) -> Response:
@@ -44,9 +56,7 @@ def problem_answer(problem: Problem, scope: Scope) -> Response:
 def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can end in these problems, each with an example, beside those that every route can end in."""
     responses: dict[int | str, dict[str, Any]] = {}
-    # A body that can be too large can be too slow as well.
-    slow = (RequestTimeout,) if PayloadTooLarge in kinds else ()
-    for kind in (*kinds, *slow, *_EVERYWHERE):
+    for kind in dict.fromkeys((*kinds, *_EVERYWHERE)):
         answer = responses.setdefault(
             kind.status,
             {"description": kind.title, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}}},
@@ -65,7 +75,7 @@ def problem_from(error: Exception, scope: Scope) -> Problem:
             return NotFound("There is nothing at this address.")
         case HTTPException(status_code=405):
             return MethodNotAllowed(f"{scope['method'][:16]} is not possible here.", headers={"Allow": ", ".join(_methods_here(scope))})
-        case HTTPException() | ClientDisconnect():
+        case HTTPException():
             return BadRequest("The request could not be read.")
         case RequestValidationError():
             return _from_invalid_values(error)

@@ -7,17 +7,19 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem_answer, problem_from
 from app.core.admission import overloaded
 from app.core.draining import is_draining
 from app.core.metrics import ADMISSION_REFUSALS_TOTAL, REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL
-from app.core.problems import MEDIA_TYPE, InternalError
+from app.core.problems import MEDIA_TYPE, InternalError, Problem
 
 _log = structlog.get_logger()
 _WELL_FORMED_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _QUIET = frozenset({"/livez", "/healthz", "/metrics"})
+_LONGEST_ADDRESS = 45
 _CLOSE = (b"connection", b"close")
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -56,13 +58,11 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            # Gone while its body was read: there is nobody to answer.
+            pass
         except Exception as error:  # noqa: BLE001 - the one place where errors become answers, whatever they are
-            problem = problem_from(error, scope)
-            if isinstance(problem, InternalError):
-                UNHANDLED_ERRORS_TOTAL.labels(_route(scope)).inc()
-                _log.error("unhandled_error", route=_route(scope), method=scope["method"], exc_info=error)
-            elif problem.status >= 500:
-                _log.warning("request_refused", route=_route(scope), problem=problem.name, reason=str(error).partition("\n")[0])
+            problem = _reported(error, scope)
             if status == 0:
                 await problem_answer(problem, scope)(scope, receive, send_with_id)
         finally:
@@ -98,6 +98,17 @@ class _EarlyRefusals:
             self._unlogged, self._logged_at = 0, now
 
 
+def _reported(error: Exception, scope: Scope) -> Problem:
+    """What to tell the client about an error, after telling the log what is for us to know."""
+    problem = problem_from(error, scope)
+    if isinstance(problem, InternalError):
+        UNHANDLED_ERRORS_TOTAL.labels(_route(scope)).inc()
+        _log.error("unhandled_error", route=_route(scope), method=scope["method"], exc_info=error)
+    elif problem.status >= 500:
+        _log.warning("request_refused", route=_route(scope), problem=problem.name, reason=str(error).partition("\n")[0])
+    return problem
+
+
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
@@ -108,7 +119,7 @@ def _request_id(scope: Scope) -> str:
 def _record(scope: Scope, status: int, seconds: float) -> None:
     route = _route(scope)
     method = scope["method"] if scope["method"] in _KNOWN_METHODS else "other"
-    # 499, as nginx has it: the client went away before there was an answer.
+    # 499, as nginx has it: the client went away before its request was whole.
     REQUEST_DURATION_SECONDS.labels(method, route, str(status or 499)).observe(seconds)
     if route in _QUIET and status < 500:
         return
@@ -116,7 +127,8 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     if principal := scope.get("principal"):
         fields["principal"] = str(principal.user_id)
     if client := scope.get("client"):
-        fields["client"] = client[0]
+        # As long as an address can be: a proxy passes on whatever a client made up.
+        fields["client"] = client[0][:_LONGEST_ADDRESS]
     _log.info("request", **fields)
 
 

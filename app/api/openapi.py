@@ -10,6 +10,7 @@ from app.core.problems import MEDIA_TYPE
 
 _Json = dict[str, Any]
 
+_SECONDS: _Json = {"type": "integer", "minimum": 1}
 _HEADERS: dict[str, _Json] = {
     "ETag": {
         "description": "The version, to be sent as `If-Match`.",
@@ -18,7 +19,7 @@ _HEADERS: dict[str, _Json] = {
     },
     "Link": {"description": "The next page, if there is one (RFC 8288).", "schema": {"type": "string", "pattern": '^<[^>]+>; rel="next"$'}},
     "Location": {"description": "Where it is from now on.", "required": True, "schema": {"type": "string", "format": "uri-reference"}},
-    "Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer", "minimum": 1}},
+    "Retry-After": {"description": "Seconds to wait.", "required": True, "schema": _SECONDS},
     "WWW-Authenticate": {"description": "What would be accepted.", "required": True, "schema": {"type": "string", "pattern": "^Bearer"}},
 }
 _ANY_JSON: _Json = {
@@ -100,6 +101,10 @@ def _shared(responses: _Json, status: str, response: _Json) -> _Json:
     name = "-or-".join(sorted(response["content"][MEDIA_TYPE]["examples"]))
     if header := _HEADER_OF_PROBLEMS.get(status):
         response["headers"] = _header(header)
+    if "idempotency-in-progress" in response["content"][MEDIA_TYPE]["examples"]:
+        response["headers"] = {
+            "Retry-After": {"description": "Seconds to wait, when the first request is still running.", "schema": _SECONDS}
+        }
     responses[name] = response
     return {"$ref": f"#/components/responses/{name}"}
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from math import isfinite
@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.core.pool import current_route
-from app.core.problems import BadRequest, DeadlineExceeded, PayloadTooLarge, UnsupportedMediaType
+from app.core.problems import BadRequest, DeadlineExceeded, NotFound, PayloadTooLarge, UnsupportedMediaType
 from app.core.process import Process
 
 _FORM = "application/x-www-form-urlencoded"
@@ -90,10 +90,14 @@ class StrictRoute(APIRoute):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._endpoint = _Call.of(self.dependant)
+        self._query = dict(self._endpoint.query())
         self.app = self._serve
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        current_route.set(self.path)
+        if scope["path"].endswith("\n"):
+            # The `$` of Starlette's patterns matches before a last newline as well.
+            raise NotFound("There is nothing at this address.")
+        current_route.set(self.path_format)
         values = await self._arguments(StrictRequest(scope, receive) if self.body_field else LimitedRequest(scope, receive))
         process: Process = scope["app"].state.process
         with process.admission:
@@ -103,6 +107,8 @@ class StrictRoute(APIRoute):
     async def _arguments(self, request: LimitedRequest) -> dict[str, Any]:
         errors: list[Any] = []
         values = await self._endpoint.arguments(request, errors)
+        if request.scope["query_string"]:
+            errors += self._unexpected(request)
         if self.body_field is not None:
             body, wrong = self.body_field.validate(await self._read_body(request), {}, loc=("body",))
             errors += wrong
@@ -110,6 +116,16 @@ class StrictRoute(APIRoute):
         if errors:
             raise RequestValidationError(errors)
         return values
+
+    def _unexpected(self, request: LimitedRequest) -> Iterator[dict[str, Any]]:
+        """What the query holds too much: a filter that is misspelt, or given twice, would else be passed over without a word."""
+        seen: set[str] = set()
+        for name, _ in request.query_params.multi_items():
+            if name not in self._query:
+                yield {"type": "extra_forbidden", "loc": ("query", name), "msg": "There is no such parameter"}
+            elif name in seen and not self._query[name]:
+                yield {"type": "repeated", "loc": ("query", name), "msg": "This parameter may be given once"}
+            seen.add(name)
 
     async def _respond(self, values: dict[str, Any], scope: Scope, timeout_seconds: float) -> Response:
         deadline = asyncio.timeout(timeout_seconds)
@@ -130,7 +146,10 @@ class StrictRoute(APIRoute):
 
     async def _read_body(self, request: LimitedRequest) -> Any:
         if self.body_field is not None and isinstance(self.body_field.field_info, Form):
-            return dict(await request.form())
+            fields = (await request.form()).multi_items()
+            if len(found := dict(fields)) != len(fields):
+                raise BadRequest("The form holds the same field twice (RFC 6749 section 3.2).")
+            return found
         return await request.json() if await request.body() else None
 
 
@@ -200,6 +219,13 @@ class _Call:
             request_name=dependant.request_param_name,
             constants={dependant.security_scopes_param_name: SecurityScopes(scopes)} if dependant.security_scopes_param_name else {},
         )
+
+    def query(self) -> Iterator[tuple[str, bool]]:
+        """The parameters that it and what it needs take from the query, and whether they may repeat."""
+        for needed in self.needs:
+            yield from needed.query()
+        for _, parameters in self.parameters:
+            yield from ((parameter.location[1], parameter.repeats) for parameter in parameters if parameter.location[0] == "query")
 
     async def arguments(self, request: Request, errors: list[Any]) -> dict[str, Any]:
         """The function's arguments for a request; what is wrong with it is added to `errors`, and what needs it is not called."""

@@ -6,6 +6,7 @@
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -70,7 +71,8 @@ class Settings(BaseSettings):
 
     trusted_proxies: CommaSeparated = ("127.0.0.1",)
     """Addresses or networks, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
-    Behind a load balancer set its network, or logins are throttled as if they all came from one address."""
+    Behind a load balancer set its network, or logins are throttled as if they all came from one address.
+    Never everybody (`*`): whoever is believed may say to be anybody."""
 
     cors_origins: CommaSeparated = ()
     """Origins such as `https://shop.example`, separated by commas, whose pages may call the API from a browser.
@@ -205,6 +207,18 @@ class Settings(BaseSettings):
                     "or a slash at the end, as in https://shop.example",
                     {"number": number},
                 )
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses_or_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            try:
+                ip_network(entry, strict=False)
+            except ValueError:
+                raise PydanticCustomError(
+                    "network", "holds `{entry}`, which is no address or network such as 10.0.0.7 or 10.0.0.0/8", {"entry": entry[:80]}
+                ) from None
         return value
 
     @field_validator("cors_credentials")

@@ -233,6 +233,8 @@ def problem_from(error: BaseException) -> Problem | None:
         case pg.UniqueViolation() | pg.ForeignKeyViolation():
             # Services look first; this is the one who lost a race.
             return Conflict("Another request changed the same thing at the same moment. Read it again.")
+        case pg.ProgramLimitExceeded():
+            return ValidationFailed("A value is larger than the database can store.", errors=[])
         case psycopg.OperationalError() | psycopg.InterfaceError() | pg.ReadOnlySqlTransaction():
             return DatabaseUnavailable()
         case psycopg.DataError():

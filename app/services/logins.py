@@ -117,7 +117,8 @@ def _network(address: str) -> str:
     try:
         ip = ip_address(address)
     except ValueError:
-        return address
+        # A proxy passes on what a client made up: one counter for all of it, of a length that the database can take.
+        return "unknown"
     if not isinstance(ip, IPv6Address):
         return address
     return str(ip.ipv4_mapped or f"{IPv6Address(int(ip) >> 64 << 64)}/64")

@@ -76,7 +76,7 @@ async def test_a_page_may_read_every_answer_and_its_headers_errors_included(
         assert answer.headers["Access-Control-Allow-Origin"] == SHOP
         assert "Origin" in answer.headers["Vary"]
         exposed = {name.strip() for name in answer.headers["Access-Control-Expose-Headers"].split(",")}
-        assert exposed == {"ETag", "Link", "Location", "Retry-After", "X-Request-ID"}
+        assert exposed == {"Allow", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"}
 
 
 async def test_any_origin_may_when_the_settings_say_so(settings: Settings) -> None:

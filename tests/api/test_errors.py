@@ -120,6 +120,19 @@ class TestRequests:
         (error,) = problem(await viewer.get(f"{API}/products?{query}"), 422, "validation-error")["errors"]
         assert (error["in"], error["pointer"]) == ("query", "#/" + query.partition("=")[0])
 
+    @pytest.mark.parametrize("query", ["limitt=1", "limit=1&limit=1", "limit=2&statsu=draft", "limit=1&=2"])
+    async def test_a_parameter_that_is_not_there_or_comes_twice_is_422_and_named(self, viewer: httpx.AsyncClient, query: str) -> None:
+        (error,) = problem(await viewer.get(f"{API}/products?{query}"), 422, "validation-error")["errors"]
+        assert error["in"] == "query"
+        assert error["pointer"] in ("#/limitt", "#/limit", "#/statsu", "#/")
+
+    async def test_one_that_may_repeat_may(self, viewer: httpx.AsyncClient) -> None:
+        assert (await viewer.get(f"{API}/stock?sku=A&sku=B")).status_code == 200
+
+    @pytest.mark.parametrize("path", ["/products", "/variants/A", "/stock", "/users/me"])
+    async def test_a_newline_behind_an_address_is_another_address(self, admin: httpx.AsyncClient, path: str) -> None:
+        problem(await admin.get(f"{API}{path}%0a"), 404, "not-found")
+
     @pytest.mark.parametrize("text", ["%00", "%ED%A0%80", "1" * 5000, "-1", "null", "..;x", "%F0%9F%92%A9"])
     async def test_a_bad_value_in_the_path_is_422_and_named(self, viewer: httpx.AsyncClient, text: str) -> None:
         (error,) = problem(await viewer.get(f"{API}/products/{text}"), 422, "validation-error")["errors"]

@@ -127,6 +127,17 @@ class TestReplay:
             assert same(await tried.send(client), others)
         assert same(await tried.send(), first)
 
+    async def test_another_spelling_of_the_address_has_no_effect_of_its_own(self, tried: Tried) -> None:
+        await tried.send()
+        before = await tried.effects()
+        spelt = {"reservation_id": tried.values["reservation_id"].upper()}
+        if "{reservation_id}" in tried.operation.path:
+            answer = await ask(tried.client, tried.operation, tried.values | spelt, body=tried.body, Idempotency_Key=tried.key)
+            problem(answer, 422, "idempotency-key-reused")
+        answer = await tried.client.post(tried.operation.address(tried.values) + "%0a", headers={"Idempotency-Key": tried.key})
+        problem(answer, 404, "not-found")
+        assert await tried.effects() == before
+
     async def test_a_token_that_may_no_longer_do_it_does_not_get_it_either(
         self, tried: Tried, client: httpx.AsyncClient, process: Process, token_for: Callable[..., str]
     ) -> None:

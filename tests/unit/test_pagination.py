@@ -39,6 +39,12 @@ def test_what_is_no_list_of_texts_is_refused(value: object) -> None:
         decode_cursor(urlsafe_b64encode(orjson.dumps(value)).decode())
 
 
+@pytest.mark.parametrize("spoilt", ["!{}", "{}=", "{}!*", " {}", "{}\n"])
+def test_one_with_more_in_it_than_was_given_is_refused(spoilt: str) -> None:
+    with pytest.raises(BadRequest, match="malformed"):
+        decode_cursor(spoilt.format(encode_cursor(("a", "b"))))
+
+
 @pytest.mark.parametrize("cursor", ["", "=", "a", "%%%", "{}", "🧥", "\x00", "\ud800"])
 def test_what_was_never_given_is_refused(cursor: str) -> None:
     with pytest.raises(BadRequest, match="malformed"):

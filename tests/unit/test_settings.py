@@ -182,6 +182,12 @@ def test_lists_are_separated_by_commas(given: Given) -> None:
     assert settings.trusted_proxies == ("10.0.0.0/8",)
 
 
+@pytest.mark.parametrize("entry", ["*", "everybody", "10.0.0.0/99", "proxy.example.com"])
+def test_a_trusted_proxy_is_an_address_or_a_network(given: Given, entry: str) -> None:
+    assert f"`{entry}`" in refused(given, trusted_proxies=f"127.0.0.1, {entry}")["TRUSTED_PROXIES"]
+    assert given(trusted_proxies="10.1.2.3/8, ::1").trusted_proxies == ("10.1.2.3/8", "::1")
+
+
 def test_an_empty_variable_counts_as_unset(given: Given) -> None:
     assert given(port="", signing_keys="", database_url="").port == 8000
 

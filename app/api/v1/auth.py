@@ -10,8 +10,6 @@ from app.api.errors import problems
 from app.api.routing import resource
 from app.core.problems import (
     BadRequest,
-    DatabaseUnavailable,
-    DeadlineExceeded,
     NotAuthenticated,
     PayloadTooLarge,
     TooManyRequests,
@@ -69,8 +67,6 @@ class LoginForm(BaseModel):
         UnsupportedMediaType,
         ValidationFailed,
         TooManyRequests,
-        DatabaseUnavailable,
-        DeadlineExceeded,
     ),
 )
 async def log_in(form: Annotated[LoginForm, Form()], request: Request, process: ProcessContext) -> Response:

@@ -16,8 +16,6 @@ from app.api.v1.auth import client_address
 from app.core.problems import (
     BadRequest,
     Conflict,
-    DatabaseUnavailable,
-    DeadlineExceeded,
     MissingScope,
     NotAuthenticated,
     NotFound,
@@ -35,11 +33,10 @@ from app.services import logins, users
 
 router = resource("users")
 
-_ALWAYS = (NotAuthenticated, DatabaseUnavailable, DeadlineExceeded)
-_WITH_BODY = (*_ALWAYS, BadRequest, PayloadTooLarge, UnsupportedMediaType, ValidationFailed)
+_WITH_BODY = (NotAuthenticated, BadRequest, PayloadTooLarge, UnsupportedMediaType, ValidationFailed)
 
 
-@router.get("/me", operation_id="get_me", summary="Oneself", response_model=UserOut, responses=problems(*_ALWAYS, NotFound))
+@router.get("/me", operation_id="get_me", summary="Oneself", response_model=UserOut, responses=problems(NotAuthenticated, NotFound))
 async def get_me(principal: Annotated[Principal, requires()], session: Reading) -> Response:
     """The user whose token this is."""
     return document_answer(await users.get(session, principal.user_id))
@@ -75,7 +72,7 @@ async def change_password(
     operation_id="get_user",
     summary="One user",
     response_model=UserOut,
-    responses=problems(*_ALWAYS, MissingScope, NotFound),
+    responses=problems(NotAuthenticated, MissingScope, NotFound),
 )
 async def get_user(user_id: UUID, principal: Annotated[Principal, requires()], session: Reading) -> Response:
     """A user. Oneself, or with the scope `users:read` anybody."""
@@ -89,7 +86,7 @@ async def get_user(user_id: UUID, principal: Annotated[Principal, requires()], s
     operation_id="list_users",
     summary="Users, page by page",
     response_model=PageOut[UserOut],
-    responses=problems(*_ALWAYS, BadRequest, MissingScope, ValidationFailed),
+    responses=problems(NotAuthenticated, BadRequest, MissingScope, ValidationFailed),
     dependencies=[requires("users:read")],
 )
 async def list_users(request: Request, session: Reading, after: After, limit: Limit = 20) -> Response:
