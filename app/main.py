@@ -97,7 +97,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         plan=plan,
         admission=Admission(plan.pool_size + plan.waiters_per_worker),
         database=Database(url, settings, pool_size=plan.pool_size),
-        direct=DirectConnection(url, timeout_seconds=2.0),
+        direct=DirectConnection(url, timeout_seconds=2.0, prepares=settings.prepares_statements),
         tokens=AccessTokens(settings),
         passwords=Passwords(concurrency=plan.password_hashes_per_worker),
         revocations=Revocations(lifetime_seconds=settings.token_lifetime_seconds),

@@ -112,18 +112,22 @@ def check() -> None:
     from app.capacity.model import Plan
     from app.capacity.model import plan as decide
     from app.cli.serving import with_running_database
-    from app.core.sizing import CapacityError, connected_now, inputs_from, server_limits
+    from app.core.sizing import CapacityError, connected_now, inputs_from, read_timeout_complaint, server_limits
 
     settings = get_settings()
     try:
-        url = with_running_database(settings).require_database_url()
+        settings = with_running_database(settings)
+        url = settings.around_pgbouncer().require_database_url()
         decision = decide(inputs_from(settings, server_limits(url)))
         ours, others = connected_now(url)
+        unlimited = read_timeout_complaint(settings)
     except (psycopg.OperationalError, CapacityError) as error:
         typer.echo(f"cannot tell: {str(error).strip()}", err=True)
         raise typer.Exit(_CANNOT_TELL) from None
     typer.echo(f"CPU limit from {cpu_limit_millicores(settings.cpu_limit).source}, memory limit from {memory_limit_bytes().source}")
     typer.echo(explain(decision))
+    if unlimited:
+        typer.echo(f"warning: {unlimited}")
     typer.echo(f"connected now: {ours} of ours, {others} of others")
     if not isinstance(decision, Plan):
         raise typer.Exit(1)

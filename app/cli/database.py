@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def command_database(settings: Settings) -> AsyncIterator["Database"]:
-    """The database of `APP_DATABASE_URL`, else the one that `stockroom up` runs in the data folder; on one connection.
+    """The database of `APP_DATABASE_DIRECT_URL` or `APP_DATABASE_URL`, else the one that `stockroom up` runs in the data folder; on one connection.
 
     Raises:
         SettingsError: there is neither.
@@ -20,6 +20,7 @@ async def command_database(settings: Settings) -> AsyncIterator["Database"]:
     from app.core.db import Database
     from app.core.embedded import running_database_url
 
+    settings = settings.around_pgbouncer()
     url = settings.database_url.get_secret_value() if settings.database_url else running_database_url(settings.data_folder)
     if url is None:
         raise SettingsError("no database: run `stockroom up` here, or set APP_DATABASE_URL to postgresql://user:password@host:5432/name")

@@ -16,7 +16,7 @@ def migrate(down_to: Annotated[str | None, typer.Option(help="Go down to this re
     from app.core import migrations
     from app.core.config import get_settings
 
-    url = with_running_database(get_settings()).require_database_url()
+    url = with_running_database(get_settings()).around_pgbouncer().require_database_url()
     if down_to is None:
         migrations.upgrade(url)
         typer.echo(f"the schema is at {migrations.head()}")

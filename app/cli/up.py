@@ -118,6 +118,7 @@ def _with_signing_key(settings: Settings) -> Settings:
 
 async def _prepare(settings: Settings, *, demo: bool, console: Console) -> str:
     """Make what has to be in the database; returns how to log in, in words."""
+    settings = settings.around_pgbouncer()
     url = settings.require_database_url()
     await asyncio.to_thread(migrations.upgrade, url)
     console.print(f"schema     at {migrations.head()}")
@@ -169,6 +170,8 @@ async def _demo_catalogue(settings: Settings, database: Database, console: Conso
 def _child(command: str, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     given = {
         "APP_DATABASE_URL": settings.require_database_url(),
+        # Always given: with the same database as above, it overrules an APP_DATABASE_DIRECT_URL that belongs to another one.
+        "APP_DATABASE_DIRECT_URL": settings.around_pgbouncer().require_database_url(),
         "APP_SIGNING_KEYS": settings.signing_keys.get_secret_value() if settings.signing_keys else "",
         "APP_HOST": settings.host,
         "APP_PORT": str(settings.port),

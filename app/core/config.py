@@ -60,6 +60,14 @@ class Settings(BaseSettings):
     """Where PostgreSQL (15 or later) is: `postgresql://user:password@host:5432/name`.
     Unset, commands use the database that `stockroom up` runs in the data folder."""
 
+    database_direct_url: SecretStr | None = None
+    """Where PostgreSQL itself is. Set it when APP_DATABASE_URL leads to a PgBouncer in transaction mode.
+    What needs a session of its own goes there: migrations, jobs, imports, and the capacity plan, which asks for the server's limits."""
+
+    prepared_statements: bool | None = None
+    """Whether statements are prepared on the server. Unset: yes, but not through a PgBouncer, which knows them since 1.21
+    and only with `max_prepared_statements` above 0."""
+
     data_folder: Path = Path(".stockroom")
     """Where `stockroom up` keeps its embedded PostgreSQL, its keys and its state."""
 
@@ -186,6 +194,23 @@ class Settings(BaseSettings):
             raise PydanticCustomError("debug", "must be off in production; unset it")
         return value
 
+    @field_validator("database_direct_url")
+    @classmethod
+    def _another_postgresql_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_database_url(value.get_secret_value()):
+            raise PydanticCustomError("url", "{form}", {"form": _DATABASE_URL_FORM})
+        return value
+
+    @field_validator("pgbouncer_max_client_connections")
+    @classmethod
+    def _with_the_way_around_pgbouncer(cls, value: int | None, info: ValidationInfo) -> int | None:
+        # Without a database there is nothing to go around: `stockroom capacity plan` asks no server.
+        if value is not None and info.data.get("database_url") is not None and info.data.get("database_direct_url", value) is None:
+            raise PydanticCustomError(
+                "pgbouncer", "needs APP_DATABASE_DIRECT_URL too: not all that Stockroom does can go through PgBouncer"
+            )
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _a_postgresql_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
@@ -261,6 +286,16 @@ class Settings(BaseSettings):
                 ) from None
         return value
 
+    @property
+    def is_behind_pgbouncer(self) -> bool:
+        """Whether the database's URL leads to a PgBouncer."""
+        return self.database_direct_url not in (None, self.database_url)
+
+    @property
+    def prepares_statements(self) -> bool:
+        """Whether statements are prepared on the server."""
+        return not self.is_behind_pgbouncer if self.prepared_statements is None else self.prepared_statements
+
     def require_database_url(self) -> str:
         """The database's URL.
 
@@ -273,15 +308,21 @@ class Settings(BaseSettings):
             )
         return self.database_url.get_secret_value()
 
+    def around_pgbouncer(self) -> Self:
+        """These settings with PostgreSQL itself as the database; without a PgBouncer the same."""
+        if self.database_direct_url is None:
+            return self
+        return self.model_copy(update={"database_url": self.database_direct_url, "database_direct_url": None})
+
     def with_database(self, url: str) -> Self:
-        """These settings with another database.
+        """These settings with another database, reached without a PgBouncer.
 
         Raises:
             SettingsError: the URL cannot be read.
         """
         if not _is_database_url(url):
             raise SettingsError(f"the database's URL {_DATABASE_URL_FORM}")
-        return self.model_copy(update={"database_url": SecretStr(url)})
+        return self.model_copy(update={"database_url": SecretStr(url), "database_direct_url": None})
 
 
 def parse_signing_keys(pem: str) -> list[ECKey]:

@@ -26,6 +26,9 @@ from app.core.problems import Conflict, DatabaseUnavailable, DeadlineExceeded, O
 Parameters = Mapping[str, object]
 _NONE: Parameters = {}
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+# psycopg's own; `_run` does not wait for so many uses.
+_PREPARE_THRESHOLD = 5
 
 
 class ReadSession:
@@ -68,10 +71,15 @@ class WriteSession(ReadSession):
     """One transaction at READ COMMITTED. Whoever made it commits it or rolls it back.
 
     A connection is taken, and the transaction begun, with the first statement.
+
+    Args:
+        pool: where the connection is from.
+        begin: begins the transaction; several statements in one text are one round trip.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, begin: str = _BEGIN) -> None:
         super().__init__(pool)
+        self._begin = begin
         self._checkout: Checkout | None = None
 
     async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
@@ -82,7 +90,7 @@ class WriteSession(ReadSession):
         """The driver's connection that the transaction runs on."""
         if self._checkout is None:
             self._checkout = await self._pool.check_out()
-            await self._checkout.connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            await self._checkout.connection.execute(cast("Any", self._begin))
         return self._checkout.connection
 
     async def commit(self) -> None:
@@ -120,13 +128,29 @@ class WriteSession(ReadSession):
 class Database:
     """The engine and its pool, one of each per process.
 
+    Sessions rely on no state of the server's session but the time zone and the time limits, so all of them work through a PgBouncer in transaction mode.
+    It refuses limits in the start-up packet (`options`) and keeps none that a client sets: transactions set their own, and those of reads come with
+    PgBouncer's server connections (`connect_query`, docs/capacity.md). The time zone it does keep for each client (its manual, "track_extra_parameters").
+
     Args:
         url: `postgresql://…`, as psycopg takes it.
+        settings: the limits, and whether the URL leads to a PgBouncer.
         pool_size: connections this process may hold for requests; there is no overflow.
     """
 
     def __init__(self, url: str, settings: Settings, *, pool_size: int) -> None:
         self.url = url
+        limits_ms = {
+            "statement_timeout": round(settings.statement_timeout_seconds * 1000),
+            "lock_timeout": round(settings.lock_timeout_seconds * 1000),
+            "idle_in_transaction_session_timeout": round(settings.statement_timeout_seconds * 2000),
+        }
+        if settings.is_behind_pgbouncer:
+            connect, options = _connect_in_utc, ""
+            self._begin = "; ".join([_BEGIN, *(f"SET LOCAL {name} = {limit}" for name, limit in limits_ms.items())])
+        else:
+            connect, options = _connect, " ".join(["-c timezone=UTC", *(f"-c {name}={limit}" for name, limit in limits_ms.items())])
+            self._begin = _BEGIN
         self.engine = create_async_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             isolation_level="AUTOCOMMIT",
@@ -137,7 +161,9 @@ class Database:
             # Sessions give back only connections that are idle, outside of any transaction.
             pool_reset_on_return=None,
             connect_args={
-                "async_creator_fn": needs_greenlet(_connect),
+                "async_creator_fn": needs_greenlet(connect),
+                "autocommit": True,
+                "prepare_threshold": _PREPARE_THRESHOLD if settings.prepares_statements else None,
                 "connect_timeout": 5,
                 "application_name": "stockroom",
                 "keepalives_idle": 30,
@@ -145,15 +171,7 @@ class Database:
                 "keepalives_count": 3,
                 # Keepalives are silent while an answer is awaited: without this a lost host would hold the pool until TCP gives up.
                 "tcp_user_timeout": 10_000,
-                "options": " ".join(
-                    f"-c {name}={value}"
-                    for name, value in {
-                        "timezone": "UTC",
-                        "statement_timeout": round(settings.statement_timeout_seconds * 1000),
-                        "lock_timeout": round(settings.lock_timeout_seconds * 1000),
-                        "idle_in_transaction_session_timeout": round(settings.statement_timeout_seconds * 2000),
-                    }.items()
-                ),
+                "options": options,
             },
         )
         self.pool = Pool(self.engine, size=pool_size, timeout_seconds=settings.pool_timeout_seconds)
@@ -164,7 +182,7 @@ class Database:
 
     def write_session(self) -> WriteSession:
         """A transaction to commit or to roll back oneself."""
-        return WriteSession(self.pool)
+        return WriteSession(self.pool, begin=self._begin)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
@@ -185,10 +203,16 @@ class DirectConnection:
     """The one connection that a process holds outside its pool, so that readiness and revocations work when the pool is exhausted.
 
     Used by one caller at a time, connected when needed, connected anew after a failure.
+
+    Args:
+        url: `postgresql://…`, as psycopg takes it; may lead to a PgBouncer.
+        timeout_seconds: for connecting and answering together.
+        prepares: whether statements are prepared on the server.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float, prepares: bool = True) -> None:
         self._url = url
+        self._prepare_threshold = _PREPARE_THRESHOLD if prepares else None
         self._timeout_seconds = timeout_seconds
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
         self._turn = asyncio.Lock()
@@ -203,7 +227,11 @@ class DirectConnection:
         async with asyncio.timeout(self._timeout_seconds), self._turn:
             if self._connection is None or self._connection.closed:
                 self._connection = await _connect(
-                    self._url, autocommit=True, application_name="stockroom-direct", connect_timeout=max(2, round(self._timeout_seconds))
+                    self._url,
+                    autocommit=True,
+                    application_name="stockroom-direct",
+                    connect_timeout=max(2, round(self._timeout_seconds)),
+                    prepare_threshold=self._prepare_threshold,
                 )
             try:
                 return await _run(self._connection, query, parameters)
@@ -261,6 +289,17 @@ async def _connect(*arguments: Any, **named: Any) -> psycopg.AsyncConnection[Tup
     except asyncio.CancelledError:
         connecting.add_done_callback(_discard)
         raise
+
+
+async def _connect_in_utc(*arguments: Any, **named: Any) -> psycopg.AsyncConnection[TupleRow]:
+    """Connect through a PgBouncer: it refuses the time zone as an option, and sets it on whatever server connection this client is given."""
+    connection = await _connect(*arguments, **named)
+    try:
+        await connection.execute("SET TimeZone = 'UTC'")
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 def _discard(connecting: "asyncio.Future[psycopg.AsyncConnection[TupleRow]]") -> None:

@@ -1,6 +1,7 @@
 """The capacity plan of this process: what its machine, its settings and the live server say, put into the model."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,23 @@ def connected_now(url: str) -> tuple[int, int]:
         return ours, others
 
 
+def read_timeout_complaint(settings: Settings) -> str | None:
+    """What is wrong with the time limit of reads behind a PgBouncer, which keeps none that a client sets; None when nothing is.
+
+    Raises:
+        psycopg.OperationalError: PgBouncer, or the server behind it, does not answer.
+    """
+    if not settings.is_behind_pgbouncer:
+        return None
+    url = settings.require_database_url()
+    with psycopg.connect(url, connect_timeout=3, autocommit=True, prepare_threshold=None, application_name="stockroom-plan") as connection:
+        row = connection.execute("SHOW statement_timeout").fetchone()
+    if row != ("0",):
+        return None
+    limit_ms = round(settings.statement_timeout_seconds * 1000)
+    return f"reads have no time limit behind PgBouncer: in its [databases] set connect_query='SET statement_timeout = {limit_ms}'"
+
+
 def inputs_from(settings: Settings, server: ServerLimits) -> Inputs:
     """The model's inputs: limits of this process's cgroup, the deployment as the settings describe it, and a server.
 
@@ -135,8 +153,12 @@ def plan_from_environment(settings: Settings) -> Plan:
         CapacityError: what is wanted does not fit.
     """
     try:
-        server = server_limits(settings.require_database_url())
+        server = server_limits(settings.around_pgbouncer().require_database_url())
     except psycopg.OperationalError as error:
         server = ServerLimits()
         _log.warning("server_limits_assumed", reason=str(error).strip().partition("\n")[0], max_connections=server.max_connections)
+    # While PgBouncer does not answer, readiness says so.
+    with suppress(psycopg.OperationalError):
+        if complaint := read_timeout_complaint(settings):
+            _log.warning("reads_without_time_limit", mend=complaint)
     return accepted_plan(inputs_from(settings, server))

@@ -27,6 +27,8 @@ async def run_worker(settings: Settings) -> None:
 
     A lost database ends procrastinate's worker (procrastinate#1116); this one comes back when the database does.
     """
+    # A LISTEN needs a session of its own, which no PgBouncer in transaction mode gives.
+    settings = settings.around_pgbouncer()
     url = settings.require_database_url()
     database = Database(url, settings, pool_size=2)
     loop = asyncio.get_running_loop()

@@ -66,6 +66,36 @@ def test_everything_that_is_wrong_is_said_at_once(given: Given) -> None:
     assert "1500m" in wrong["CPU_LIMIT"]
 
 
+class TestPgBouncer:
+    THROUGH = "postgresql://stockroom@bouncer.example:6432/stockroom"
+
+    def test_what_needs_a_session_of_its_own_goes_around_it(self, given: Given) -> None:
+        settings = given(database_url=self.THROUGH, database_direct_url=URL)
+        assert (settings.is_behind_pgbouncer, settings.require_database_url()) == (True, self.THROUGH)
+        around = settings.around_pgbouncer()
+        assert (around.is_behind_pgbouncer, around.require_database_url()) == (False, URL)
+
+    def test_without_one_there_is_nothing_to_go_around(self, given: Given) -> None:
+        settings = given(database_url=URL)
+        assert (settings.is_behind_pgbouncer, settings.around_pgbouncer()) == (False, settings)
+        assert not given(database_url=URL, database_direct_url=URL).is_behind_pgbouncer
+
+    def test_another_database_is_not_behind_it(self, given: Given) -> None:
+        settings = given(database_url=self.THROUGH, database_direct_url=URL).with_database("postgresql://elsewhere.example/stockroom")
+        assert (settings.is_behind_pgbouncer, settings.around_pgbouncer()) == (False, settings)
+
+    def test_statements_are_prepared_through_it_only_when_asked_for(self, given: Given) -> None:
+        assert given(database_url=URL).prepares_statements
+        behind = {"database_url": self.THROUGH, "database_direct_url": URL}
+        assert [given(**behind, prepared_statements=value).prepares_statements for value in ("", "0", "1")] == [False, False, True]
+
+    def test_its_numbers_without_a_way_around_it_are_refused(self, given: Given) -> None:
+        numbers = {"pgbouncer_max_client_connections": "500", "pgbouncer_server_connections": "20"}
+        assert given(**numbers).pgbouncer_max_client_connections == 500
+        assert refused(given, database_url=self.THROUGH, **numbers).keys() == {"PGBOUNCER_MAX_CLIENT_CONNECTIONS"}
+        assert refused(given, database_direct_url=f"mysql://x:{SECRET}@h/d", **numbers).keys() == {"DATABASE_DIRECT_URL"}
+
+
 class TestProduction:
     def test_it_refuses_to_run_without_a_database_and_keys(self, given: Given) -> None:
         wrong = refused(given, environment="production")
