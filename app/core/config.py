@@ -65,8 +65,8 @@ class Settings(BaseSettings):
     What needs a session of its own goes there: migrations, jobs, imports, and the capacity plan, which asks for the server's limits."""
 
     prepared_statements: bool | None = None
-    """Whether statements are prepared on the server. Unset: yes, but not through a PgBouncer, which knows them since 1.21
-    and only with `max_prepared_statements` above 0."""
+    """Whether statements are prepared on the server. Unset: yes, but not through a PgBouncer, which can since 1.22
+    and with `max_prepared_statements` above 0."""
 
     data_folder: Path = Path(".stockroom")
     """Where `stockroom up` keeps its embedded PostgreSQL, its keys and its state."""
