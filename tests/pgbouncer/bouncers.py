@@ -75,7 +75,8 @@ class Bouncer:
 
     def stop(self) -> None:
         """At once, whatever its clients are doing."""
-        self._process.terminate()
+        # Newer versions wait for their clients at SIGTERM.
+        self._process.kill()
         self._process.wait(_READY_SECONDS)
         (self._folder / "log").unlink()
 

@@ -121,7 +121,7 @@ class TestTheDeadline:
         seconds = asyncio.get_running_loop().time() - started
         for holder in holders:
             await holder.close()
-        # PgBouncer 1.18 hears of it only when it would give up itself (`query_wait_timeout`, 2 seconds).
+        # PgBouncer ignores that it is cancelled (pgbouncer#1222) until it gives up itself (`query_wait_timeout`, 2 seconds).
         assert answer.status_code == 504
         assert seconds < 3.5
         assert process.database.pool.checked_out == 0
