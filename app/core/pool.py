@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
@@ -61,7 +62,8 @@ class Pool:
     @property
     def largest(self) -> int:
         """The most connections that the live pool can open, whatever it was made with."""
-        return self._pool.size() + max(0, self._pool._max_overflow)  # noqa: SLF001 - nothing else tells, and -1 is no overflow
+        overflow = self._pool._max_overflow  # noqa: SLF001 - nothing else tells
+        return self._pool.size() + overflow if overflow >= 0 else sys.maxsize  # -1 is SQLAlchemy's word for no limit
 
     @property
     def checked_out(self) -> int:
