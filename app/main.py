@@ -14,7 +14,9 @@ from app.api import errors, health
 from app.api.middleware import RequestContext
 from app.api.openapi import complete_openapi
 from app.api.v1 import RESOURCES
+from app.capacity.model import Plan
 from app.core.admission import Admission
+from app.core.boot_check import BootCheck
 from app.core.config import Settings, get_settings
 from app.core.db import Database, DirectConnection
 from app.core.logging import configure_logging
@@ -53,11 +55,12 @@ class _Stockroom(FastAPI):
         )
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The ASGI application.
+def create_app(settings: Settings | None = None, plan: Plan | None = None) -> FastAPI:
+    """The ASGI application. A server that runs several of it says in `state.workers` how many.
 
     Args:
         settings: from the environment unless given.
+        plan: the sizes to run with; made at start unless given.
     """
     settings = settings or get_settings()
     app = _Stockroom(
@@ -73,6 +76,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
+    app.state.plan = plan
+    app.state.workers = 1
     for router in (*RESOURCES, health.router, errors.router):
         # `include_router` would wrap every route in a second matching step at each request; these routers carry their full paths.
         app.router.routes.extend(router.routes)
@@ -90,14 +95,16 @@ def openapi_page() -> str:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     configure_logging(settings)
-    plan = plan_from_environment(settings)
+    plan: Plan = app.state.plan or plan_from_environment(settings)
     url = settings.require_database_url()
+    database, direct = Database(url, settings, pool_size=plan.pool_size), DirectConnection(url, timeout_seconds=2.0)
     process = Process(
         settings=settings,
         plan=plan,
         admission=Admission(plan.pool_size + plan.waiters_per_worker),
-        database=Database(url, settings, pool_size=plan.pool_size),
-        direct=DirectConnection(url, timeout_seconds=2.0, prepares=settings.prepares_statements),
+        database=database,
+        direct=direct,
+        boot_check=BootCheck(settings, database, direct, workers=app.state.workers),
         tokens=AccessTokens(settings),
         passwords=Passwords(concurrency=plan.password_hashes_per_worker),
         revocations=Revocations(lifetime_seconds=settings.token_lifetime_seconds),
@@ -108,7 +115,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()
     try:
-        async with process.revocations.kept_current(process.direct), sampled(process):
+        async with process.boot_check.running(), process.revocations.kept_current(process.direct), sampled(process):
             yield
     finally:
         process.passwords.close()

@@ -36,7 +36,7 @@ class LivenessOut(Output):
 class ReadinessOut(Output):
     """Whether this process can serve, and each check by its name: `ok`, or what is wrong."""
 
-    model_config = example(status="ok", checks={"database": "ok", "schema": "ok", "draining": "ok"})
+    model_config = example(status="ok", checks={"database": "ok", "schema": "ok", "capacity": "ok", "draining": "ok"})
 
     status: Literal["ok", "not ready"]
     checks: dict[str, str]
@@ -57,7 +57,8 @@ class Readiness:
         # Waited for, not cancelled: ending a query on a connection that has fallen silent takes psycopg ten seconds more.
         await asyncio.wait({self._answer}, timeout=_ANSWER_SECONDS)
         checks = self._answer.result() if self._answer.done() else _UNANSWERED
-        return {**checks, "draining": "draining: this process is about to stop" if is_draining() else "ok"}
+        capacity = self._process.boot_check.result
+        return {**checks, "capacity": capacity, "draining": "draining: this process is about to stop" if is_draining() else "ok"}
 
     async def _ask_database(self) -> dict[str, str]:
         try:
@@ -85,12 +86,14 @@ async def get_liveness() -> LivenessOut:
         503: {
             "model": ReadinessOut,
             "description": "Not ready; `checks` says why",
-            "content": {"application/json": {"example": {"status": "not ready", "checks": {**_UNANSWERED, "draining": "ok"}}}},
+            "content": {
+                "application/json": {"example": {"status": "not ready", "checks": {**_UNANSWERED, "capacity": "ok", "draining": "ok"}}}
+            },
         }
     },
 )
 async def get_readiness(request: Request) -> Response:
-    """200 when the database answers within 2 seconds, its schema is at head or newer, and the process is not draining; else 503."""
+    """200 when the database answers within 2 seconds, its schema is at head or newer, we fit its limits, and the process is not draining; else 503."""
     checks: dict[str, str] = await request.app.state.readiness.checks()
     ready = all(result == "ok" for result in checks.values())
     body = ReadinessOut(status="ok" if ready else "not ready", checks=checks)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from app.capacity.model import Plan
 from app.core.admission import Admission
+from app.core.boot_check import BootCheck
 from app.core.config import Settings
 from app.core.db import Database, DirectConnection
 from app.core.security import AccessTokens, Passwords, Revocations
@@ -18,6 +19,7 @@ class Process:
     admission: Admission
     database: Database
     direct: DirectConnection
+    boot_check: BootCheck
     tokens: AccessTokens
     passwords: Passwords
     revocations: Revocations

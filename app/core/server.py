@@ -15,10 +15,13 @@ import tempfile
 import time
 from contextlib import suppress
 from importlib import import_module
+from math import ceil
 from types import FrameType
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
@@ -26,10 +29,12 @@ from uvicorn_worker import UvicornWorker
 from app.capacity.model import Plan
 from app.core.config import Settings, get_settings
 from app.core.draining import start_draining
+from app.core.folders import memory_folder
 from app.core.logging import configure_logging
 from app.core.sizing import plan_from_environment
 
 _MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
+_PLANNED = "the plan decides how many workers run. Set APP_CPU_LIMIT or APP_WORKERS_CEILING, stop the server and start it again"
 _LINGER_SECONDS = 0.3
 _CHECK_SECONDS = 0.5
 # <linux/filter.h> and <asm-generic/socket.h>; Python does not name them.
@@ -64,12 +69,13 @@ def serve(settings: Settings) -> None:
         CapacityError: what is wanted does not fit.
         SettingsError: there is no database to use.
     """
+    configure_logging(settings)
     refuse_a_taken_port(settings.host, settings.port)
     sizes = plan_from_environment(settings)
     # Before anything imports prometheus_client, which decides by it where to count. Never a folder of somebody else: ours is deleted at the end.
     os.environ.pop(_MULTIPROC, None)
     if sizes.workers_per_pod > 1:
-        os.environ[_MULTIPROC] = tempfile.mkdtemp(prefix="stockroom-metrics-", dir=_memory_folder())
+        os.environ[_MULTIPROC] = tempfile.mkdtemp(prefix="stockroom-metrics-", dir=memory_folder())
     _Gunicorn(settings, sizes).run()
 
 
@@ -85,10 +91,17 @@ class Worker(UvicornWorker):  # type: ignore[misc] # gunicorn has no types
         "server_header": False,
     }
 
+    def init_signals(self) -> None:
+        """Ignore what the arbiter ignores: sent to a whole process group, it would else kill the workers."""
+        super().init_signals()
+        for number in (signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+
     async def _serve(self) -> None:
         settings: Settings = self.wsgi.state.settings
         self.config.app = self.wsgi
-        self.config.timeout_graceful_shutdown = round(settings.shutdown_seconds)
+        self.config.timeout_graceful_shutdown = ceil(settings.shutdown_seconds)
+        self.wsgi.state.workers = self.cfg.workers
         server = DrainingServer(self.config, settings, arbiter_pid=self.ppid)
         # gunicorn's way to say "at once" (SIGINT and SIGQUIT to the arbiter), which uvicorn knows as SIGINT.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGINT, None)
@@ -147,11 +160,53 @@ class DrainingServer(Server):
             connection.check(loop.time(), self._settings)  # type: ignore[union-attr] # they are all `LimitedProtocol`
 
 
+class _Arbiter(Arbiter):  # type: ignore[misc] # gunicorn has no types
+    """gunicorn's arbiter, whose number of workers nobody changes while it runs: each holds connections that the plan has counted."""
+
+    _stopping = False
+
+    def handle_hup(self) -> None:
+        """Would start a second set of workers beside the first."""
+        self.log.warning(
+            "SIGHUP ignored: reloading needs twice the planned connections. To change settings, stop the server and start it again"
+        )
+
+    def handle_usr2(self) -> None:
+        """Would start a second server beside this one."""
+        self.log.warning(
+            "SIGUSR2 ignored: a second server needs twice the planned connections. To upgrade, stop this one and start the new one"
+        )
+
+    def handle_ttin(self) -> None:
+        """Would start a worker more."""
+        self.log.warning("SIGTTIN ignored: %s", _PLANNED)
+
+    def handle_ttou(self) -> None:
+        """Would end a worker, which nothing could bring back."""
+        self.log.warning("SIGTTOU ignored: %s", _PLANNED)
+
+    def stop(self, graceful: bool = True) -> None:
+        """End the workers."""
+        self._stopping = True
+        super().stop(graceful)
+
+    def reap_workers(self) -> None:
+        """Look after workers that have ended. gunicorn's own leaves the stopping half done when a second one ends as the first that caused it did."""
+        try:
+            super().reap_workers()
+        except HaltServer:
+            if not self._stopping:
+                raise
+
+
 class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def __init__(self, settings: Settings, sizes: Plan) -> None:
         self._settings = settings
         self._sizes = sizes
         super().__init__()
+
+    def run(self) -> None:
+        _Arbiter(self).run()
 
     def load_config(self) -> None:
         settings = self._settings
@@ -159,14 +214,15 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "bind": f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}",
             "workers": self._sizes.workers_per_pod,
             "worker_class": f"{__name__}.Worker",
-            "worker_tmp_dir": _memory_folder(),
+            # gunicorn's heartbeat is a file: on a disk that blocks, workers would be taken for dead.
+            "worker_tmp_dir": memory_folder(),
             "reuse_port": True,
             # Imported once, before there is any worker: a forked worker answers at once, and an imported one would let its socket's clients wait for seconds.
             "preload_app": True,
             # Above the idle time of load balancers (60 s with most), so that they close first and no request meets a closed connection.
             "keepalive": 75,
             # uvicorn's limit < gunicorn's < the pod's grace period.
-            "graceful_timeout": round(settings.drain_seconds + settings.shutdown_seconds + 5),
+            "graceful_timeout": ceil(settings.drain_seconds) + ceil(settings.shutdown_seconds) + 5,
             "timeout": 30,
             "forwarded_allow_ips": ",".join(settings.trusted_proxies),
             "control_socket_disable": True,
@@ -179,7 +235,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
     def load(self) -> Any:
         # Not `app.main:app`, which reads the environment: these settings may name another port or database.
-        return import_module("app.main").create_app(self._settings)
+        return import_module("app.main").create_app(self._settings, self._sizes)
 
 
 class _Logger(Logger):  # type: ignore[misc] # gunicorn has no types
@@ -199,11 +255,6 @@ def _refuse_newcomers(listener: socket.socket) -> None:
         return_nothing = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RET, 0, 0, 0))
         with suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(return_nothing)))
-
-
-def _memory_folder() -> str | None:
-    # gunicorn's heartbeat is a file: on a disk that blocks, workers would be taken for dead.
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 
 def _forget_metrics(_arbiter: object, worker: Any) -> None:

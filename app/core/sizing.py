@@ -9,6 +9,7 @@ import psycopg
 import structlog
 
 from app.capacity.explaining import explain
+from app.capacity.inputs import MAX_CONNECTIONS_CEILING
 from app.capacity.limits import cpu_limit_millicores, memory_limit_bytes
 from app.capacity.model import Inputs, Plan, Refusal, plan
 from app.core.config import Settings
@@ -147,7 +148,7 @@ def accepted_plan(inputs: Inputs) -> Plan:
 
 
 def plan_from_environment(settings: Settings) -> Plan:
-    """The plan for this process. While the server does not answer, PostgreSQL's defaults are taken for its limits.
+    """The plan for this process. While the server does not answer, its limits are assumed, until the boot check has asked it.
 
     Raises:
         CapacityError: what is wanted does not fit.
@@ -155,10 +156,17 @@ def plan_from_environment(settings: Settings) -> Plan:
     try:
         server = server_limits(settings.around_pgbouncer().require_database_url())
     except psycopg.OperationalError as error:
-        server = ServerLimits()
+        server = _assumed_limits(settings)
         _log.warning("server_limits_assumed", reason=str(error).strip().partition("\n")[0], max_connections=server.max_connections)
     # While PgBouncer does not answer, readiness says so.
     with suppress(psycopg.OperationalError):
         if complaint := read_timeout_complaint(settings):
             _log.warning("reads_without_time_limit", mend=complaint)
     return accepted_plan(inputs_from(settings, server))
+
+
+def _assumed_limits(settings: Settings) -> ServerLimits:
+    """PostgreSQL's defaults; for what cannot fit into those the largest that there can be, because a server that is away refuses nobody."""
+    defaults = ServerLimits()
+    fits = isinstance(plan(inputs_from(settings, defaults)), Plan)
+    return defaults if fits else ServerLimits(max_connections=MAX_CONNECTIONS_CEILING)

@@ -22,7 +22,7 @@ from app.core.db import Database, DirectConnection
 from app.core.process import Process
 from app.main import create_app
 
-ALL_WELL = {"database": "ok", "schema": "ok", "draining": "ok"}
+ALL_WELL = {"database": "ok", "schema": "ok", "capacity": "ok", "draining": "ok"}
 ANSWER_SECONDS = 2.5
 
 
@@ -238,7 +238,7 @@ async def test_not_ready_while_draining_and_every_answer_closes_its_connection(
     status, checks = await healthz(client)
     assert status == 503
     assert "draining" in checks.pop("draining")
-    assert checks == {"database": "ok", "schema": "ok"}
+    assert checks == {"database": "ok", "schema": "ok", "capacity": "ok"}
     for path, expected in (("/livez", 200), ("/healthz", 503), ("/nowhere", 404), ("/api/v1/products", 401)):
         answer = await client.get(path)
         assert (answer.status_code, answer.headers["Connection"]) == (expected, "close")

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 from app.core.config import Settings
 
-SERVE = (sys.executable, "-m", "app.cli", "serve")
+COMMAND = (sys.executable, "-m", "app.cli")
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60
 DRAIN_SECONDS = 1.0
@@ -73,18 +74,25 @@ def environment_of(settings: Settings) -> dict[str, str]:
 @asynccontextmanager
 async def serving(environment: dict[str, str], *command: str) -> AsyncIterator[Server]:
     """A server that is ready; it and all it started are gone afterwards."""
+    async with started(environment, *command) as server:
+        await until_ready(server)
+        yield server
+
+
+@asynccontextmanager
+async def started(environment: dict[str, str], *command: str) -> AsyncIterator[Server]:
+    """As `serving`, ready or not."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *((sys.executable, *command) if command else SERVE),
+        *((sys.executable, *command) if command else (*COMMAND, "serve")),
         cwd=ROOT,
         env={**environment, "APP_PORT": str(port)},
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
     server = Server(process, port)
     try:
-        async with httpx.AsyncClient(base_url=server.url, timeout=5) as client:
-            await until(lambda: _is_ready(client, process), START_SECONDS)
         yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -92,11 +100,23 @@ async def serving(environment: dict[str, str], *command: str) -> AsyncIterator[S
         await process.wait()
 
 
+async def until_ready(server: Server) -> None:
+    async with httpx.AsyncClient(base_url=server.url, timeout=5) as client:
+        await until(lambda: _is_ready(client, server.process), START_SECONDS)
+
+
 async def until(holds: Callable[[], Any], seconds: float) -> None:
     """Wait for something that can be seen from outside."""
     async with asyncio.timeout(seconds):
         while not (await result if inspect.isawaitable(result := holds()) else result):
             await asyncio.sleep(0.05)
+
+
+async def somebody_waits_for_a_lock(database_url: str) -> bool:
+    # On a connection of its own: within a transaction PostgreSQL shows the same activity again and again.
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        cursor = await connection.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+        return bool(await cursor.fetchall())
 
 
 def free_port() -> int:

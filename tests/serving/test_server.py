@@ -8,7 +8,6 @@ import socket
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import httpx
 import psycopg
@@ -16,7 +15,19 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.core.config import Settings
-from tests.serving.servers import DRAIN_SECONDS, END_SECONDS, ROOT, SERVE, START_SECONDS, Server, environment_of, free_port, serving, until
+from tests.serving.servers import (
+    COMMAND,
+    DRAIN_SECONDS,
+    END_SECONDS,
+    ROOT,
+    START_SECONDS,
+    Server,
+    environment_of,
+    free_port,
+    serving,
+    somebody_waits_for_a_lock,
+    until,
+)
 from tests.shop import API, a_location
 
 
@@ -87,7 +98,7 @@ async def test_a_server_that_is_told_to_stop_drains_loses_nothing_and_ends_in_ti
         slow_reader, slow_writer = await asyncio.open_connection("127.0.0.1", server.port)
         slow_writer.write(b"GET /livez HTTP/1.1\r\n")
         in_flight = asyncio.create_task(client.patch(f"{API}/locations/{place['id']}", json={"name": "Berlin"}))
-        await until(lambda: _somebody_waits_for_a_lock(holder), 10)
+        await until(lambda: somebody_waits_for_a_lock(database_url), 10)
 
         server.process.terminate()
         started = time.monotonic()
@@ -192,19 +203,14 @@ serve(get_settings().with_database(sys.argv[1]))
 """
 
 
-async def _failing(environment: dict[str, str]) -> tuple[int | None, str]:
-    """A server that does not start: its exit code, and what it writes on standard error."""
+async def _failing(environment: dict[str, str], command: str = "serve") -> tuple[int | None, str]:
+    """A command that cannot start: its exit code, and what it writes on standard error."""
     process = await asyncio.create_subprocess_exec(
-        *SERVE, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *COMMAND, command, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     output, errors = await asyncio.wait_for(process.communicate(), START_SECONDS)
     assert output == b""
     return process.returncode, errors.decode()
-
-
-async def _somebody_waits_for_a_lock(connection: psycopg.AsyncConnection[Any]) -> bool:
-    cursor = await connection.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
-    return bool(await cursor.fetchall())
 
 
 def _is_replaced(server: Server, victim: int) -> bool:
