@@ -1,6 +1,7 @@
 """`stockroom up`, `serve` and `worker`: the processes that stay."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(up)
     app.command()(serve)
+    app.command()(drain)
     app.command()(worker)
 
 
@@ -45,6 +47,23 @@ def serve(port: _Port = None, host: _Host = None) -> None:
 
     end_with_parent()
     run_server(with_running_database(_settings(port=port, host=host)))
+
+
+def drain(port: _Port = None) -> None:
+    """Make the service that runs here not ready, while it goes on answering: for a preStop hook, so that nothing is sent to a pod that is about to end.
+
+    Returns after APP_DRAIN_SECONDS. SIGTERM then ends the service without waiting so long again.
+    """
+    from app.cli.failures import fail
+    from app.core.draining import order_draining
+
+    settings = _settings(port=port)
+    if not order_draining(settings.port):
+        fail(
+            f"no `stockroom serve` of this user is listening on port {settings.port} here"
+            "\n  run this where it runs (in its container) and as its user, with its APP_PORT or --port"
+        )
+    time.sleep(settings.drain_seconds)
 
 
 def worker() -> None:

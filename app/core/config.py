@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     """How long the answer to an Idempotency-Key is kept for replay."""
 
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 5.0
-    """After SIGTERM: how long the service still answers, not ready and with `Connection: close`,
+    """After SIGTERM or `stockroom drain`: how long the service still answers, not ready and with `Connection: close`,
     so that load balancers and clients move away before the listeners close."""
 
     shutdown_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0

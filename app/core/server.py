@@ -15,10 +15,11 @@ import tempfile
 import time
 from contextlib import suppress
 from importlib import import_module
-from math import ceil
+from math import ceil, inf
 from types import FrameType
 from typing import Any
 
+import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
@@ -28,10 +29,12 @@ from uvicorn_worker import UvicornWorker
 
 from app.capacity.model import Plan
 from app.core.config import Settings, get_settings
-from app.core.draining import start_draining
+from app.core.draining import is_ordered, open_order, remove_order, start_draining
 from app.core.folders import memory_folder
 from app.core.logging import configure_logging
 from app.core.sizing import plan_from_environment
+
+_log = structlog.get_logger()
 
 _MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _PLANNED = "the plan decides how many workers run. Set APP_CPU_LIMIT or APP_WORKERS_CEILING, stop the server and start it again"
@@ -102,7 +105,7 @@ class Worker(UvicornWorker):  # type: ignore[misc] # gunicorn has no types
         self.config.app = self.wsgi
         self.config.timeout_graceful_shutdown = ceil(settings.shutdown_seconds)
         self.wsgi.state.workers = self.cfg.workers
-        server = DrainingServer(self.config, settings, arbiter_pid=self.ppid)
+        server = DrainingServer(self.config, settings, arbiter_pid=self.ppid, order=self.app.order)
         # gunicorn's way to say "at once" (SIGINT and SIGQUIT to the arbiter), which uvicorn knows as SIGINT.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGINT, None)
         # Bare sockets: uvloop would close gunicorn's wrapped ones a second time, which gunicorn logs as an error.
@@ -115,14 +118,21 @@ class DrainingServer(Server):
     """A uvicorn server that looks after slow clients, and stops in two phases.
 
     At SIGTERM it goes on answering, not ready and with `Connection: close`, so that load balancers and clients leave. After `APP_DRAIN_SECONDS` the listeners
-    close, and what is in flight ends. The end of its arbiter, even by SIGKILL, is a SIGTERM too: nobody would be left to stop it.
+    close, and what is in flight ends. `stockroom drain` starts the first of these alone, and SIGTERM then waits for what is left of it. The end of its
+    arbiter, even by SIGKILL, is a SIGTERM too: nobody would be left to stop it.
+
+    Args:
+        arbiter_pid: the process id of the arbiter.
+        order: the descriptor of `draining.open_order`, if there is one.
     """
 
-    def __init__(self, config: Any, settings: Settings, *, arbiter_pid: int) -> None:
+    def __init__(self, config: Any, settings: Settings, *, arbiter_pid: int, order: int | None) -> None:
         super().__init__(config)
         self._settings = settings
         self._arbiter_pid = arbiter_pid
-        self._drained_at: float | None = None
+        self._order = order
+        self._told_to_stop = False
+        self._drained_at = inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and look at the connections from then on: also while the last requests end."""
@@ -131,18 +141,20 @@ class DrainingServer(Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM starts the draining; a second one, or any other signal, ends it at once."""
-        if sig == signal.SIGTERM and self._drained_at is None:
-            start_draining()
-            self._drained_at = time.monotonic() + self._settings.drain_seconds
+        if sig == signal.SIGTERM and not self._told_to_stop:
+            self._told_to_stop = True
+            self._drain()
         else:
             super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop now; asked ten times a second."""
         stop = await super().on_tick(counter)
-        if self._drained_at is None and os.getppid() != self._arbiter_pid:
+        if not self._told_to_stop and os.getppid() != self._arbiter_pid:
             self.handle_exit(signal.SIGTERM, None)
-        return stop or (self._drained_at is not None and time.monotonic() >= self._drained_at)
+        if self._order is not None and is_ordered(self._order):
+            self._drain()
+        return stop or (self._told_to_stop and time.monotonic() >= self._drained_at)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listeners, then the connections."""
@@ -152,6 +164,11 @@ class DrainingServer(Server):
         # Closing resets what the kernel has accepted and we have not, and uvicorn drops what it has not read from (uvicorn#3124): take both in first.
         await asyncio.sleep(_LINGER_SECONDS)
         await super().shutdown()
+
+    def _drain(self) -> None:
+        if self._drained_at == inf:
+            start_draining()
+            self._drained_at = time.monotonic() + self._settings.drain_seconds
 
     def _check_connections(self) -> None:
         loop = asyncio.get_running_loop()
@@ -203,10 +220,17 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def __init__(self, settings: Settings, sizes: Plan) -> None:
         self._settings = settings
         self._sizes = sizes
+        self.order = _drain_order(settings.port)
         super().__init__()
 
     def run(self) -> None:
         _Arbiter(self).run()
+
+    def tidy(self, _arbiter: object) -> None:
+        if self.order is not None:
+            remove_order(self._settings.port)
+        if _MULTIPROC in os.environ:
+            shutil.rmtree(os.environ[_MULTIPROC], ignore_errors=True)
 
     def load_config(self) -> None:
         settings = self._settings
@@ -229,7 +253,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "logger_class": _Logger,
             "proc_name": "stockroom",
             "child_exit": _forget_metrics,
-            "on_exit": _remove_metrics_folder,
+            "on_exit": self.tidy,
         }.items():
             self.cfg.set(name, value)
 
@@ -257,13 +281,16 @@ def _refuse_newcomers(listener: socket.socket) -> None:
             listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(return_nothing)))
 
 
+def _drain_order(port: int) -> int | None:
+    try:
+        return open_order(port)
+    except OSError as error:
+        _log.warning("drain_command_unavailable", port=port, reason=str(error))
+        return None
+
+
 def _forget_metrics(_arbiter: object, worker: Any) -> None:
     if _MULTIPROC in os.environ:
         from prometheus_client import multiprocess
 
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-
-
-def _remove_metrics_folder(_arbiter: object) -> None:
-    if _MULTIPROC in os.environ:
-        shutil.rmtree(os.environ[_MULTIPROC], ignore_errors=True)

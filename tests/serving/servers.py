@@ -16,6 +16,7 @@ import httpx
 import psycopg
 
 from app.core.config import Settings
+from app.core.draining import remove_order
 
 COMMAND = (sys.executable, "-m", "app.cli")
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,8 @@ async def started(environment: dict[str, str], *command: str) -> AsyncIterator[S
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        # Of one that had no time to tidy up.
+        remove_order(port)
 
 
 async def until_ready(server: Server) -> None:

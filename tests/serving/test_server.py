@@ -136,6 +136,47 @@ async def test_a_server_that_is_told_to_stop_drains_loses_nothing_and_ends_in_ti
         assert secret.encode() not in output
 
 
+async def test_a_server_that_is_told_to_drain_first_loses_nothing_and_then_stops_without_waiting_again(environment: dict[str, str]) -> None:
+    drain_seconds = 3.0
+    async with serving(environment | {"APP_CPU_LIMIT": "2", "APP_DRAIN_SECONDS": str(drain_seconds)}) as server:
+        crowd = Crowd(server.port, ("/livez", "/healthz", f"{API}/products", "/nowhere"))
+        asking = asyncio.create_task(crowd.ask(12))
+        await until(lambda: crowd.answered > 100, 30)
+        workers, started = server.workers, time.monotonic()
+        assert await _drain(server, environment | {"APP_DRAIN_SECONDS": str(drain_seconds)}) == 0
+        assert time.monotonic() - started >= drain_seconds
+
+        # Each worker looks ten times a second; by now both have.
+        crowd.while_draining.clear()
+        answered = crowd.answered
+        await until(lambda: crowd.answered > answered + 100, 30)
+        assert server.workers == workers
+        server.process.terminate()
+        told_at = time.monotonic()
+        await asyncio.wait_for(asking, END_SECONDS)
+        code, _ = await server.end()
+        assert time.monotonic() - told_at < drain_seconds
+
+    assert code == 0
+    assert crowd.lost == []
+    assert crowd.while_draining == {("/livez", 200, True), ("/healthz", 503, True), (f"{API}/products", 401, True), ("/nowhere", 404, True)}
+
+
+async def test_a_worker_that_starts_while_the_server_drains_drains_too(environment: dict[str, str]) -> None:
+    async with serving(environment) as server, httpx.AsyncClient(base_url=server.url, headers={"Connection": "close"}) as client:
+        (victim,) = server.workers
+        assert await _drain(server, environment | {"APP_DRAIN_SECONDS": "0"}) == 0
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: server.workers - {victim} and server.takes_connections(), START_SECONDS)
+        await until(lambda: _is_draining(client), START_SECONDS)
+
+
+async def test_draining_where_no_server_runs_is_a_clear_error(environment: dict[str, str]) -> None:
+    code, errors = await _failing(environment | {"APP_PORT": str(port := free_port())}, "drain")
+    assert code == 1
+    assert errors.startswith(f"error: no `stockroom serve` of this user is listening on port {port} here\n")
+
+
 async def test_the_numbers_of_two_workers_add_up_also_when_one_was_killed_and_ctrl_c_ends_both_at_once(environment: dict[str, str]) -> None:
     async with serving({**environment, "APP_CPU_LIMIT": "2", "APP_DRAIN_SECONDS": "30"}) as server:
         assert len(server.workers) == 2
@@ -201,6 +242,17 @@ from app.core.config import get_settings
 from app.core.server import serve
 serve(get_settings().with_database(sys.argv[1]))
 """
+
+
+async def _drain(server: Server, environment: dict[str, str]) -> int:
+    """The exit code of `stockroom drain`."""
+    process = await asyncio.create_subprocess_exec(*COMMAND, "drain", cwd=ROOT, env=environment | {"APP_PORT": str(server.port)})
+    return await process.wait()
+
+
+async def _is_draining(client: httpx.AsyncClient) -> bool:
+    checks: dict[str, str] = (await client.get("/healthz")).json()["checks"]
+    return checks["draining"] != "ok"
 
 
 async def _failing(environment: dict[str, str], command: str = "serve") -> tuple[int | None, str]:
