@@ -97,7 +97,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     configure_logging(settings)
     plan: Plan = app.state.plan or plan_from_environment(settings)
     url = settings.require_database_url()
-    database, direct = Database(url, settings, pool_size=plan.pool_size), DirectConnection(url, timeout_seconds=2.0)
+    database = Database(url, settings, pool_size=plan.pool_size)
+    direct = DirectConnection(url, timeout_seconds=2.0, prepares=settings.prepares_statements)
     process = Process(
         settings=settings,
         plan=plan,
