@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     """How long one SQL statement of a request may wait for a lock."""
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
-    """The largest request body that is read."""
+    """The largest request body, on any route."""
 
     head_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
     """How long a client may take for a request line and headers, from their first byte, and a new connection for its first byte."""

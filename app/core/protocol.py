@@ -16,8 +16,8 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.core.config import Settings
-from app.core.metrics import REFUSALS_TOTAL
-from app.core.problems import MEDIA_TYPE, BadRequest, HeadersTooLarge, Problem, RequestTimeout, TooManyRequests
+from app.core.metrics import REFUSALS_TOTAL, UNHANDLED_ERRORS_TOTAL
+from app.core.problems import MEDIA_TYPE, BadRequest, HeadersTooLarge, PayloadTooLarge, Problem, RequestTimeout, TooManyRequests
 
 MAX_HEAD_BYTES = 32 * 1024
 """Of the request line and the headers together, and of the trailers behind a body."""
@@ -25,6 +25,9 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
 MAX_QUEUED_REQUESTS = 100
 """Pipelined behind one that is still worked on (RFC 9112 section 9.3.2)."""
+
+MAX_DROPPED_BYTES = 64 * 1024 * 1024
+"""Of what a client still sends when all is said. Who reads only after it has sent that much may miss why."""
 
 _LINGER_SECONDS = 2.0
 # struct linger of socket(7): on, and for no time.
@@ -39,16 +42,19 @@ _State = Literal["silent", "head", "body", "done", "refused", "closing"]
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. The settings are those of the application, `app.state.settings`."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._settings: Settings = cast("Any", self.config.app).state.settings
         self._state: _State = "silent"
         self._since = self._sent_at = self.loop.time()
         self._unsent_bytes = 0
         self._fed_bytes = 0
         # Of whole feeds since the head began, or since the last part of the body.
         self._idle_bytes = 0
+        self._body_bytes = 0
+        self._dropped_bytes = 0
         self._refusal: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
@@ -66,6 +72,17 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         while data and self._state not in ("refused", "closing"):
             data = self._parse(data)
+        if self._state == "closing":
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > MAX_DROPPED_BYTES:
+                self.transport.abort()
+
+    def eof_received(self) -> bool:  # type: ignore[override] # uvicorn's own never stays
+        """The client says no more, but may still read (RFC 9293 section 3.6); returns whether there is something to tell it."""
+        if self._state == "done" and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            return True
+        return self._state == "refused"
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
@@ -89,6 +106,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.headers) > MAX_HEADERS:
             raise _too_many_headers()
         self._check_host()
+        self._check_length()
         if len(self.pipeline) >= MAX_QUEUED_REQUESTS:
             raise TooManyRequests(f"More than {MAX_QUEUED_REQUESTS} requests wait on this connection.", retry_after_seconds=1)
         try:
@@ -102,9 +120,17 @@ class LimitedProtocol(HttpToolsProtocol):
         self.headers = []
         self._enter("body")
         self._idle_bytes = -self._fed_bytes
+        self._body_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """A part of the body.
+
+        Raises:
+            PayloadTooLarge: it makes the body too large; the parser stops with it.
+        """
+        self._body_bytes += len(body)
+        if self._body_bytes > self._settings.max_body_bytes:
+            raise self._too_large()
         super().on_body(body)
         self._idle_bytes = -self._fed_bytes
 
@@ -125,18 +151,26 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._state != "head":
             super().shutdown()
 
-    def check(self, now: float, settings: Settings) -> None:
-        """End what takes too long; to be called a few times a second.
+    def check(self, now: float) -> None:
+        """End what takes too long; to be called a few times a second. It raises nothing, because those that are checked after it need their limits too.
 
         Args:
             now: the event loop's time.
-            settings: for the times.
         """
+        try:
+            self._check(now)
+        except Exception:  # noqa: BLE001 - whatever it is, it is of one connection
+            UNHANDLED_ERRORS_TOTAL.labels("unmatched").inc()
+            _log.exception("connection_check_failed")
+            # It would have no limits.
+            self.transport.abort()
+
+    def _check(self, now: float) -> None:
         unsent = self.transport.get_write_buffer_size()
         if self._unsent_bytes == 0 or unsent < self._unsent_bytes:
             self._sent_at = now
         self._unsent_bytes = unsent
-        if now - self._sent_at > settings.send_timeout_seconds:
+        if now - self._sent_at > self._settings.send_timeout_seconds:
             self._report("unread", self._request_id())
             # Else the kernel would keep what is unsent, and try for minutes to send it.
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -145,16 +179,16 @@ class LimitedProtocol(HttpToolsProtocol):
             # It is for us to go on.
             self._since = now
         else:
-            self._check_waiting(now - self._since, settings)
+            self._check_waiting(now - self._since)
 
-    def _check_waiting(self, seconds: float, settings: Settings) -> None:
+    def _check_waiting(self, seconds: float) -> None:
         match self._state:
-            case "silent" if seconds > settings.head_timeout_seconds:
+            case "silent" if seconds > self._settings.head_timeout_seconds:
                 REFUSALS_TOTAL.labels("silent").inc()
                 self.transport.close()
-            case "head" if seconds > (limit := settings.head_timeout_seconds):
+            case "head" if seconds > (limit := self._settings.head_timeout_seconds):
                 self._refuse(RequestTimeout(f"The request line and the headers did not arrive within {limit:g} seconds."))
-            case "body" if seconds > (limit := settings.body_timeout_seconds):
+            case "body" if seconds > (limit := self._settings.body_timeout_seconds):
                 self._refuse(RequestTimeout(f"The body did not arrive within {limit:g} seconds."))
             case "done" if seconds > self.timeout_keep_alive and self.timeout_keep_alive_task is None and self.cycle.response_complete:
                 # uvicorn sets its timer after an answer, and forgets it when anything comes: the rest of a body, an empty line.
@@ -182,6 +216,9 @@ class LimitedProtocol(HttpToolsProtocol):
             if not isinstance(error.__context__, Problem):
                 raise
             self._refuse(error.__context__)
+        except httptools.HttpParserInvalidMethodError:
+            # The parser tells no more: 501 (RFC 9110 section 15.6.2) would be wrong for bytes that are no HTTP at all.
+            self._refuse(BadRequest("This does not begin with a method that is known here, as HTTP/1.1 requests do."))
         except httptools.HttpParserError as error:
             self._refuse(BadRequest(f"This is not HTTP/1.1 as RFC 9112 has it: {error}."))
         return b""
@@ -202,6 +239,14 @@ class LimitedProtocol(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             raise BadRequest("Send one Host header.")
 
+    def _check_length(self) -> None:
+        # The parser has seen that there is at most one, and that it is a number.
+        if int(dict(self.headers).get(b"content-length", 0)) > self._settings.max_body_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> Problem:
+        return PayloadTooLarge(f"The body is larger than {self._settings.max_body_bytes} bytes.")
+
     def _without_upgrade(self) -> bytes:
         """The head once more, for a new parser: the old one takes whatever follows an Upgrade for another protocol, bodies too.
 
@@ -217,6 +262,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Stop reading. Who reads the body learns why, or else the client, in turn."""
         in_body = self._state == "body"
         self._enter("refused")
+        self.flow.pause_reading()
         if not in_body:
             request_id = uuid4().hex
             self._report(problem.name, request_id, status=problem.status, detail=problem.detail)
@@ -242,9 +288,19 @@ class LimitedProtocol(HttpToolsProtocol):
         own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close", "x-request-id": request_id}
         headers = [
             *self.server_state.default_headers,
-            *((name.encode(), value.encode()) for name, value in (own | problem.headers).items()),
+            *((name.encode(), value.encode()) for name, value in (own | problem.headers | self._cors_headers()).items()),
         ]
         return b"".join([STATUS_LINE[problem.status], *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n", body])
+
+    def _cors_headers(self) -> dict[str, str]:
+        """What lets a page of an allowed origin read the answer, as it reads the application's."""
+        origin = dict(self.headers or ()).get(b"origin", b"").decode("latin-1")
+        allowed = next((each for each in self._settings.cors_origins if each in ("*", origin)), None)
+        if not origin or allowed is None:
+            return {}
+        credentials = {"access-control-allow-credentials": "true"} if self._settings.cors_credentials else {}
+        exposed = {"access-control-expose-headers": "Retry-After, X-Request-ID", "vary": "Origin"}
+        return {"access-control-allow-origin": allowed, **credentials, **exposed}
 
     def _report(self, reason: str, request_id: str | None, **fields: Any) -> None:
         REFUSALS_TOTAL.labels(reason).inc()

@@ -174,7 +174,7 @@ class DrainingServer(Server):
         loop = asyncio.get_running_loop()
         loop.call_later(_CHECK_SECONDS, self._check_connections)
         for connection in tuple(self.server_state.connections):
-            connection.check(loop.time(), self._settings)  # type: ignore[union-attr] # they are all `LimitedProtocol`
+            connection.check(loop.time())  # type: ignore[union-attr] # they are all `LimitedProtocol`
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc] # gunicorn has no types

@@ -9,7 +9,15 @@ from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
+from app.core.config import Settings
+from app.core.protocol import LimitedProtocol
 from tests.serving.servers import Server, until
 from tests.shop import API
 
@@ -108,3 +116,28 @@ def a_post(admin: httpx.AsyncClient, rest: bytes, *headers: str) -> bytes:
         *headers,
     ]
     return "".join(f"{line}\r\n" for line in lines).encode() + HOST + rest
+
+
+@asynccontextmanager
+async def a_connection(settings: Settings) -> AsyncIterator[tuple[LimitedProtocol, Client]]:
+    """One that has been answered once, in this process and with nobody who checks it."""
+    app = Starlette(routes=[Route("/", _say_done)])
+    app.state.settings = settings
+    config = Config(app, log_config=None, timeout_keep_alive=75)
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(
+        lambda: LimitedProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    ) as listener:
+        client = Client(*await asyncio.open_connection(*listener.sockets[0].getsockname()))
+        client.send(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert (await client.answer()).body == b"done"
+        (connection,) = state.connections
+        assert isinstance(connection, LimitedProtocol)
+        yield connection, client
+        client.writer.close()
+
+
+async def _say_done(_: Request) -> Response:
+    return Response("done")

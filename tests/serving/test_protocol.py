@@ -1,15 +1,18 @@
 """What the server does with everything that is not a plain request: bytes that are not HTTP, forms that are seldom seen, and too much of it."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
+from typing import Any
 
 import httpx
 import pytest
 
-from app.core.protocol import MAX_HEAD_BYTES, MAX_HEADERS, MAX_QUEUED_REQUESTS
-from tests.serving.clients import HOST, ORIGIN, SOON, a_post, connected, log_of, refusals, the_log_of
+from app.core.config import Settings
+from app.core.protocol import MAX_DROPPED_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_QUEUED_REQUESTS
+from tests.serving.clients import HOST, ORIGIN, SOON, a_connection, a_post, connected, log_of, refusals, the_log_of
 from tests.serving.servers import Server, until
 from tests.shop import API
 
@@ -72,6 +75,14 @@ ENDLESS = {
     "lines before the first": (b"", b"\r\n"),
 }
 
+MANY_BYTES = 10_000_000_000
+
+TOO_LARGE_BODIES = {
+    "of a route without a body": b"GET /livez HTTP/1.1\r\n",
+    "of a route that is not there": b"POST /nope HTTP/1.1\r\n",
+    "of a client without a token": f"POST {API}/locations HTTP/1.1\r\n".encode(),
+}
+
 UNUSUAL = {
     "an absolute address": (b"GET http://stockroom.test/livez?x=y HTTP/1.1\r\n" + HOST + b"\r\n", 200),
     "a fragment": (b"GET /livez#here HTTP/1.1\r\n" + HOST + b"\r\n", 200),
@@ -116,6 +127,43 @@ class TestNotHttp:
             assert await client.end() == b""
         line = await the_log_of(server, request_id)
         assert (line["event"], line["route"], line["status"]) == ("request", f"{API}/locations", 400)
+
+    @pytest.mark.parametrize("method", ["BREW", "FOO", "get", "GETS"])
+    async def test_an_unknown_method_is_named_as_the_reason(self, server: Server, method: str) -> None:
+        async with connected(server) as client:
+            client.send(f"{method} {API}/products HTTP/1.1\r\n".encode() + HOST + b"\r\n")
+            assert "method" in (await client.answer()).problem(400, "bad-request")["detail"]
+            assert await client.end() == b""
+
+    @pytest.mark.parametrize("sent", [NOT_HTTP["two hosts"], NOT_HTTP["an address without a path"]], ids=["two hosts", "no path"])
+    async def test_a_page_of_an_allowed_origin_can_read_why(self, server: Server, sent: bytes) -> None:
+        for origin, allowed in [(ORIGIN, ORIGIN), ("https://other.test", None)]:
+            async with connected(server) as client:
+                client.send(sent.removesuffix(b"\r\n") + f"Origin: {origin}\r\n\r\n".encode())
+                answer = await client.answer()
+                answer.problem(400, "bad-request")
+            assert answer.headers.get("access-control-allow-origin") == allowed
+            assert answer.headers.get("vary") == (allowed and "Origin")
+            assert ("X-Request-ID" in answer.headers.get("access-control-expose-headers", "")) == bool(allowed)
+
+    @pytest.mark.parametrize(
+        ("cors", "allowed", "credentials"),
+        [
+            ({"cors_origins": ()}, None, None),
+            ({"cors_origins": ("*",)}, "*", None),
+            ({"cors_origins": (ORIGIN,), "cors_credentials": True}, ORIGIN, "true"),
+        ],
+        ids=["none", "all", "one, with credentials"],
+    )
+    async def test_which_pages_can_read_it_is_what_the_settings_say(
+        self, settings: Settings, cors: dict[str, Any], allowed: str | None, credentials: str | None
+    ) -> None:
+        async with a_connection(settings.model_copy(update=cors)) as (_, client):
+            client.send(b"GET / HTTP/1.1\r\n" + f"Origin: {ORIGIN}\r\n\r\n".encode())
+            answer = await client.answer()
+            answer.problem(400, "bad-request")
+        assert answer.headers.get("access-control-allow-origin") == allowed
+        assert answer.headers.get("access-control-allow-credentials") == credentials
 
     async def test_what_was_asked_before_is_answered_before(self, server: Server) -> None:
         async with connected(server) as client:
@@ -258,3 +306,99 @@ class TestLargeHeads:
         body = b"x" * 3_000_000
         await asyncio.to_thread(send_all_then_read, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 500_000, "headers-too-large")
         await asyncio.to_thread(send_all_then_read, a_post(admin, b"Content-Length: 9000000\r\n\r\n" + body), "payload-too-large")
+
+
+class TestLargeBodies:
+    @pytest.mark.parametrize("request_line", TOO_LARGE_BODIES.values(), ids=TOO_LARGE_BODIES)
+    async def test_a_declared_one_is_a_413_before_anything_else(self, server: Server, settings: Settings, request_line: bytes) -> None:
+        async with connected(server) as client:
+            client.send(
+                request_line + HOST + f"Origin: {ORIGIN}\r\nContent-Length: {settings.max_body_bytes + 1}\r\n\r\n".encode() + b"x" * 100_000
+            )
+            answer = await client.answer()
+            assert str(settings.max_body_bytes) in answer.problem(413, "payload-too-large")["detail"]
+            assert (answer.headers["connection"], answer.headers["access-control-allow-origin"]) == ("close", ORIGIN)
+            client.writer.write_eof()
+            assert await client.end() == b""
+
+    async def test_what_comes_with_it_is_not_done(self, server: Server, admin: httpx.AsyncClient) -> None:
+        name = f"large-{time.monotonic_ns()}"
+        category = (await admin.post(f"{API}/categories", json={"name": name, "slug": name})).raise_for_status().json()
+        path = f"{API}/categories/{category['id']}"
+        async with connected(server) as client:
+            token = admin.headers["Authorization"]
+            client.send(f"DELETE {path} HTTP/1.1\r\nAuthorization: {token}\r\nContent-Length: {MANY_BYTES}\r\n".encode() + HOST + b"\r\n")
+            (await client.answer()).problem(413, "payload-too-large")
+        assert (await admin.get(path)).status_code == 200
+
+    @pytest.mark.parametrize("request_line", TOO_LARGE_BODIES.values(), ids=TOO_LARGE_BODIES)
+    async def test_an_undeclared_one_is_cut_where_it_passes_the_limit(
+        self, server: Server, settings: Settings, request_line: bytes
+    ) -> None:
+        before = (await refusals(server)).get("payload-too-large", 0)
+        sent = await asyncio.to_thread(_send_chunks_until_cut, server, request_line)
+        # The last is room for what the kernel holds.
+        assert settings.max_body_bytes < sent < settings.max_body_bytes + MAX_DROPPED_BYTES + 32 * 1024 * 1024
+        assert (await refusals(server))["payload-too-large"] == before + 1
+
+    async def test_an_undeclared_one_that_is_read_is_an_ordinary_413(
+        self, server: Server, settings: Settings, admin: httpx.AsyncClient
+    ) -> None:
+        request_id = f"chunks-{time.monotonic_ns()}"
+        chunks = b"400\r\n%s\r\n" % (b" " * 1024) * (settings.max_body_bytes // 1024)
+        async with connected(server) as client:
+            client.send(a_post(admin, b"Transfer-Encoding: chunked\r\n\r\n" + chunks, f"X-Request-ID: {request_id}"))
+            client.send(b"1\r\nx\r\n")
+            answer = await client.answer()
+            assert answer.problem(413, "payload-too-large")["request_id"] == request_id
+            assert answer.headers["connection"] == "close"
+        line = await the_log_of(server, request_id)
+        assert (line["event"], line["route"], line["status"]) == ("request", f"{API}/locations", 413)
+
+    async def test_one_as_large_as_may_be_is_read_and_each_request_has_its_own_limit(
+        self, server: Server, settings: Settings, admin: httpx.AsyncClient
+    ) -> None:
+        async with connected(server) as client:
+            for _ in range(2):
+                client.send(a_post(admin, b"Content-Length: %d\r\n\r\n" % settings.max_body_bytes + b"{}".ljust(settings.max_body_bytes)))
+                assert (await client.answer()).status == 422
+
+
+class TestHalfClosed:
+    async def test_who_says_no_more_after_whole_requests_gets_all_answers_and_the_end(
+        self, server: Server, admin: httpx.AsyncClient
+    ) -> None:
+        async with connected(server) as client:
+            client.send(a_post(admin, b"Content-Length: 2\r\n\r\n{}") + b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\n")
+            client.writer.write_eof()
+            assert (await client.answer()).status == 422
+            last = await client.answer()
+            assert (last.status, last.headers["connection"]) == (404, "close")
+            assert await client.end() == b""
+
+    async def test_who_sent_what_is_not_http_still_learns_it(self, server: Server, admin: httpx.AsyncClient) -> None:
+        async with connected(server) as client:
+            client.send(a_post(admin, NOT_A_BODY["no chunk size"]))
+            client.writer.write_eof()
+            (await client.answer()).problem(400, "bad-request")
+            assert await client.end() == b""
+
+    @pytest.mark.parametrize("rest", [b"Content-Length: 3\r\n\r\n{}", b"X: "], ids=["body", "head"])
+    async def test_who_says_no_more_in_the_middle_of_a_request_is_gone(self, server: Server, admin: httpx.AsyncClient, rest: bytes) -> None:
+        async with connected(server) as client:
+            client.send(a_post(admin, rest))
+            client.writer.write_eof()
+            assert await client.end() == b""
+
+
+def _send_chunks_until_cut(server: Server, request_line: bytes) -> int:
+    """How many bytes went away."""
+    sent = 0
+    chunk = b"10000\r\n%s\r\n" % (b"x" * 0x10000)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=SOON) as client:
+        client.sendall(request_line + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while sent < MANY_BYTES // 10:
+                client.sendall(chunk)
+                sent += len(chunk)
+    return sent

@@ -4,16 +4,14 @@ import asyncio
 import select
 import socket
 import time
-from typing import Any
 
 import httpx
 import psycopg
 import pytest
-from uvicorn.config import Config
-from uvicorn.server import ServerState
+from structlog.testing import capture_logs
 
 from app.core.config import Settings
-from app.core.protocol import LimitedProtocol
+from app.core.metrics import UNHANDLED_ERRORS_TOTAL
 from tests.serving.clients import (
     BODY_SECONDS,
     HEAD_SECONDS,
@@ -21,6 +19,7 @@ from tests.serving.clients import (
     ORIGIN,
     SEND_SECONDS,
     SOON,
+    a_connection,
     a_post,
     connected,
     log_of,
@@ -153,33 +152,39 @@ async def _begin(server: Server, beginning: bytes) -> int:
         return (await client.answer()).status
 
 
+async def test_a_client_that_has_closed_its_half_and_reads_nothing_is_cut_after_its_time(server: Server) -> None:
+    before = (await refusals(server)).get("unread", 0)
+    with a_client_that_does_not_read(server) as client:
+        client.sendall((b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 50)
+        client.shutdown(socket.SHUT_WR)
+        await until(lambda: is_reset(client), SEND_SECONDS + SOON)
+    assert (await refusals(server))["unread"] == before + 1
+
+
 async def test_a_connection_that_says_nothing_more_after_its_answer_is_closed_whatever_uvicorn_forgot(settings: Settings) -> None:
     """An empty line after an answer stops uvicorn's own timer."""
-    config = Config(_says_done, log_config=None, timeout_keep_alive=75)
-    config.load()
-    state = ServerState()
-    loop = asyncio.get_running_loop()
-    async with await loop.create_server(
-        lambda: LimitedProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
-    ) as listener:
-        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-        writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
-        await reader.readuntil(b"done")
-        (connection,) = state.connections
-        assert isinstance(connection, LimitedProtocol)
-        writer.write(b"\r\n")
+    async with a_connection(settings) as (connection, client):
+        client.send(b"\r\n")
         await until(lambda: connection.timeout_keep_alive_task is None, SOON)
-        connection.check(loop.time() + 74, settings)
+        now = asyncio.get_running_loop().time()
+        connection.check(now + 74)
         assert not connection.transport.is_closing()
-        connection.check(loop.time() + 76, settings)
-        assert await asyncio.wait_for(reader.read(), SOON) == b""
-        writer.close()
+        connection.check(now + 76)
+        assert await client.end() == b""
 
 
-async def _says_done(scope: Any, _receive: Any, send: Any) -> None:
-    assert scope["type"] == "http"
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
-    await send({"type": "http.response.body", "body": b"done"})
+async def test_a_connection_that_cannot_be_checked_is_cut_and_told_of_and_raises_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = UNHANDLED_ERRORS_TOTAL.labels("unmatched")
+    async with a_connection(settings) as (connection, client):
+        monkeypatch.delattr(connection, "flow")
+        before = faults._value.get()
+        with capture_logs() as log:
+            connection.check(asyncio.get_running_loop().time())
+        assert await client.end() == b""
+    assert faults._value.get() == before + 1
+    assert [(line["event"], line["log_level"]) for line in log] == [("connection_check_failed", "error")]
 
 
 def a_client_that_does_not_read(server: Server) -> socket.socket:
