@@ -11,7 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from app.api import errors, health
-from app.api.middleware import RequestContext
+from app.api.middleware import RequestContext, ShortcutForRefusals
 from app.api.openapi import complete_openapi
 from app.api.v1 import RESOURCES
 from app.capacity.model import Plan
@@ -42,17 +42,18 @@ class _Stockroom(FastAPI):
         """The layers, made once at the first request."""
         settings: Settings = self.state.settings
         # FastAPI's routes keep what they must close after a request in this one.
-        layers = RequestContext(AsyncExitStackMiddleware(self.router))
+        context = RequestContext(AsyncExitStackMiddleware(self.router))
         if not settings.cors_origins:
-            return layers
-        return CORSMiddleware(
-            layers,
+            return context
+        cors = CORSMiddleware(
+            context,
             allow_origins=settings.cors_origins,
             allow_credentials=settings.cors_credentials,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
             expose_headers=["Allow", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
         )
+        return ShortcutForRefusals(cors, context)
 
 
 def create_app(settings: Settings | None = None, plan: Plan | None = None) -> FastAPI:

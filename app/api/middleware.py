@@ -3,8 +3,8 @@
 import re
 import time
 from collections.abc import MutableMapping
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -14,7 +14,7 @@ from app.api.errors import problem_answer, problem_from
 from app.core.admission import overloaded
 from app.core.draining import is_draining
 from app.core.metrics import ADMISSION_REFUSALS_TOTAL, REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL
-from app.core.problems import MEDIA_TYPE, InternalError, Problem
+from app.core.problems import MEDIA_TYPE, InternalError, Problem, quoted
 
 _log = structlog.get_logger()
 _WELL_FORMED_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
@@ -40,7 +40,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         request_id = scope["request_id"] = _request_id(scope)
-        if scope["path"] not in _QUIET and scope["app"].state.process.admission.is_full:
+        if _is_one_too_many(scope):
             await self._refusals.answer(scope, send)
             return
         started = time.perf_counter()
@@ -70,11 +70,33 @@ class RequestContext:
             structlog.contextvars.unbind_contextvars("request_id")
 
 
+class ShortcutForRefusals:
+    """Takes what will be refused past CORS, which no client but a browser's page needs, and which costs a third of a refusal.
+
+    Args:
+        app: everything.
+        context: what is inside of CORS.
+    """
+
+    def __init__(self, app: ASGIApp, context: RequestContext) -> None:
+        self._app = app
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and _is_one_too_many(scope) and all(name != b"origin" for name, _ in scope["headers"]):
+            await self._context(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
 class _EarlyRefusals:
     """Answers that there is no place, before anything is read, routed or verified. A log line a second: one each would cost as much as the answer."""
 
     def __init__(self) -> None:
         self._problem = overloaded()
+        # Made once but for two values, which need no escapes: a path is percent-encoded, and ids have few kinds of characters.
+        self._body = self._problem.body(path="%b", request_id="%b").replace(b"%25b", b"%b")
         self._headers = [(b"content-type", MEDIA_TYPE.encode())]
         self._headers += [(name.lower().encode(), value.encode()) for name, value in self._problem.headers.items()]
         self._unlogged = 0
@@ -82,8 +104,9 @@ class _EarlyRefusals:
 
     async def answer(self, scope: Scope, send: Send) -> None:
         """Send the 503."""
-        body = self._problem.body(path=scope["path"], request_id=scope["request_id"])
-        headers = [*self._headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", scope["request_id"].encode())]
+        request_id = scope["request_id"].encode()
+        body = self._body % (quoted(scope["path"]).encode(), request_id)
+        headers = [*self._headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id)]
         if is_draining():
             headers.append(_CLOSE)
         self._count()
@@ -109,11 +132,16 @@ def _reported(error: Exception, scope: Scope) -> Problem:
     return problem
 
 
+def _is_one_too_many(scope: Scope) -> bool:
+    return scope["path"] not in _QUIET and scope["app"].state.process.admission.is_full
+
+
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return value.decode() if _WELL_FORMED_ID.fullmatch(value) else uuid4().hex
-    return uuid4().hex
+        if name == b"x-request-id" and _WELL_FORMED_ID.fullmatch(value):
+            return str(value, "ascii")
+    # As random as a UUID, at a fifth of its cost.
+    return token_hex(16)
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:

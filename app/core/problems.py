@@ -56,11 +56,16 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls them problems
                 "title": self.title,
                 "status": self.status,
                 "detail": self.detail,
-                "instance": quote(path, safe="/:@!$&'()*+,;=~-._"),
+                "instance": quoted(path),
                 "request_id": request_id,
                 **self.members,
             }
         )
+
+
+def quoted(path: str) -> str:
+    """A path as it stands in a URI reference (RFC 3986 section 3.3); needs no escapes in JSON."""
+    return quote(path, safe="/:@!$&'()*+,;=~-._")
 
 
 class ValidationFailed(Problem):

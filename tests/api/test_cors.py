@@ -83,3 +83,12 @@ async def test_any_origin_may_when_the_settings_say_so(settings: Settings) -> No
     open_to_all = create_app(settings.model_copy(update={"cors_origins": ("*",)}))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(open_to_all), base_url="http://stockroom.test") as client:
         assert (await client.get("/livez", headers={"Origin": STRANGER})).headers["Access-Control-Allow-Origin"] == "*"
+
+
+async def test_a_page_can_read_that_the_service_is_overloaded_and_other_clients_are_told_as_well(
+    browser: httpx.AsyncClient, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process.admission, "limit", 0)
+    to_a_page, to_others = await browser.get(f"{API}/products", headers={"Origin": SHOP}), await browser.get(f"{API}/products")
+    assert (to_a_page.status_code, to_a_page.headers["Access-Control-Allow-Origin"]) == (503, SHOP)
+    assert (to_others.status_code, to_others.json()["type"]) == (503, "/problems/overloaded")
