@@ -100,15 +100,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = settings.require_database_url()
     database = Database(url, settings, pool_size=plan.pool_size)
     direct = DirectConnection(url, timeout_seconds=2.0, prepares=settings.prepares_statements)
+    admission = Admission(plan.pool_size + plan.waiters_per_worker)
     process = Process(
         settings=settings,
         plan=plan,
-        admission=Admission(plan.pool_size + plan.waiters_per_worker),
+        admission=admission,
         database=database,
         direct=direct,
         boot_check=BootCheck(settings, database, direct, workers=app.state.workers),
         tokens=AccessTokens(settings),
-        passwords=Passwords(concurrency=plan.password_hashes_per_worker),
+        passwords=Passwords(concurrency=plan.password_hashes_per_worker, meanwhile=admission.elsewhere),
         revocations=Revocations(lifetime_seconds=settings.token_lifetime_seconds),
     )
     app.state.process = process

@@ -3,6 +3,9 @@
 Requests in flight are the arrival rate times the time in the service (Little's law), so bounding the number bounds the time.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from app.core.problems import Overloaded
 
 
@@ -37,6 +40,15 @@ class Admission:
     def __exit__(self, *_: object) -> None:
         """Give it back."""
         self.in_flight -= 1
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Give a place back for as long as the block runs: what is waited for there has a bound of its own."""
+        self.in_flight -= 1
+        try:
+            yield
+        finally:
+            self.in_flight += 1
 
 
 def overloaded() -> Overloaded:

@@ -1,6 +1,7 @@
 """Overload: what cannot be served in time is refused early, and who is slow takes nobody's place."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -125,6 +126,24 @@ async def test_a_client_that_does_not_read_its_answer_takes_no_place(
     assert (unread.done(), one_place.in_flight) == (False, 0)
     read.set()
     await unread
+
+
+async def test_who_waits_for_a_password_to_be_verified_takes_no_place(
+    client: httpx.AsyncClient, one_place: Admission, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+    monkeypatch.setattr(process.passwords._hasher, "verify", lambda *_: may_end.wait(5) and False)
+    form = {"username": "nobody@example.com", "password": "correct horse battery staple"}
+    waiting = asyncio.create_task(client.post(f"{API}/auth/login", data=form))
+    try:
+        async with asyncio.timeout(5):
+            while not process.passwords._unfinished:
+                await asyncio.sleep(0.001)
+        assert (waiting.done(), one_place.in_flight) == (False, 0)
+    finally:
+        may_end.set()
+    assert (await waiting).status_code == 401
+    assert one_place.in_flight == 0
 
 
 async def test_refusals_are_counted_and_logged_once_a_second(

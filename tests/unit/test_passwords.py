@@ -1,6 +1,8 @@
 """Passwords: Argon2id beside the event loop, in a bounded number."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 
@@ -78,3 +80,10 @@ async def test_more_than_can_wait_are_refused_at_once_and_room_comes_back(passwo
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert not await passwords.verify(PASSWORD, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own only on Linux")
+async def test_hashing_yields_to_the_event_loop(passwords: Passwords) -> None:
+    await passwords.verify(PASSWORD, None)
+    (thread,) = passwords._executor._threads
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -1,9 +1,13 @@
 """Passwords: hashed with Argon2id beside the event loop, a bounded number at once."""
 
 import asyncio
+import os
 import secrets
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import ParamSpec, TypeVar
 
 from pwdlib import PasswordHash
@@ -21,15 +25,21 @@ MAX_WAITING = 64
 _HASHER = Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)
 
 
+_NICENESS = 10
+"""Of the threads that hash: beside a busy event loop they get a tenth of a core, enough to end."""
+
+
 class Passwords:
     """Hashes and verifies passwords in threads of its own.
 
     Args:
         concurrency: hashes at once, each of which needs 19 MiB and a core (Argon2 runs without Python's global lock).
+        meanwhile: entered while a hash is waited for, so that a storm of logins cannot take the places of other requests.
     """
 
-    def __init__(self, concurrency: int) -> None:
-        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="passwords")
+    def __init__(self, concurrency: int, meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+        self._meanwhile = meanwhile
+        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="passwords", initializer=_yield_to_others)
         self._unfinished = 0
         self._max_unfinished = concurrency + MAX_WAITING
         self._hasher = PasswordHash((_HASHER,))
@@ -66,6 +76,13 @@ class Passwords:
             raise Overloaded("Too many passwords are being checked right now.", retry_after_seconds=2)
         self._unfinished += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+            with self._meanwhile():
+                return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
         finally:
             self._unfinished -= 1
+
+
+def _yield_to_others() -> None:
+    # A thread has a priority of its own only on Linux (setpriority(2), "C library/kernel differences"); elsewhere it would be the whole process's.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
