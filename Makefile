@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help up test fuzz check format bench bench-scale bench-import docs lock clean
+.PHONY: help up test fuzz check format bench bench-scale bench-import bench-overload docs lock clean
 
 # Given on the command line only (make up ARGS="--port 8001"): a variable of that name in the environment is somebody else's.
 ARGS =
@@ -32,7 +32,7 @@ compile = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--custom-compile-command "make lock" $(ARGS)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 up: .venv/installed ## start Stockroom on an embedded PostgreSQL; ARGS="--port 8001" and the like go to `stockroom up`
 	@.venv/bin/stockroom up $(ARGS)
@@ -62,6 +62,9 @@ bench-scale: .venv/installed ## measure what every list costs at a million produ
 
 bench-import: .venv/installed ## measure how many rows a second imports take: some ten minutes; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.imports $(ARGS)
+
+bench-overload: .venv/installed ## overload a server that is held down, and kill its PostgreSQL: some six minutes; exits 1 over a limit
+	@.venv/bin/python -m benchmarks.overload $(ARGS)
 
 docs: .venv/installed ## write docs/settings.md and docs/openapi.json anew from the code
 	@.venv/bin/python -c 'import pathlib, app.core.config as config; pathlib.Path("docs/settings.md").write_text(config.settings_page(), encoding="utf-8")'

@@ -1,1 +1,1 @@
-"""What requests, lists in a large shop, and imports cost: `make bench`, `make bench-scale`, `make bench-import`."""
+"""What requests, lists in a large shop, imports and overload cost: `make bench`, `bench-scale`, `bench-import`, `bench-overload`."""

@@ -4,8 +4,14 @@ import asyncio
 from collections.abc import Sequence
 
 
-async def send_all(port: int, requests: Sequence[bytes], *, connections: int, expected_status: int) -> None:
+async def send_all(port: int, requests: Sequence[bytes], *, connections: int, expected_status: int | None) -> None:
     """Send every request once, spread over the connections, and read every answer whole.
+
+    Args:
+        port: where to.
+        requests: their bytes.
+        connections: how many are open at once.
+        expected_status: of every answer; None for any that is a success.
 
     Raises:
         AssertionError: an answer has another status; shows its beginning.
@@ -16,16 +22,25 @@ async def send_all(port: int, requests: Sequence[bytes], *, connections: int, ex
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             for request in waiting:
-                writer.write(request)
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(_header(head, b"content-length:"))
-                body = await reader.readexactly(length)
-                if int(head[9:12]) != expected_status:
-                    raise AssertionError(f"expected {expected_status}: {head.decode()} {body[:500]!r}")
+                status, head, body = await exchange(reader, writer, request)
+                if status != expected_status if expected_status else status >= 300:
+                    raise AssertionError(f"expected {expected_status or 'success'}: {head.decode()} {body[:500]!r}")
         finally:
             writer.close()
 
     await asyncio.gather(*(work() for _ in range(connections)))
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes, bytes]:
+    """Send a request; the status, the head and the body of its answer.
+
+    Raises:
+        OSError: the connection was lost; `asyncio.IncompleteReadError` when it ended within the answer.
+    """
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readexactly(int(_header(head, b"content-length:")))
+    return int(head[9:12]), head, body
 
 
 def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:

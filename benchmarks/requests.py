@@ -6,26 +6,22 @@ figure is the worker's CPU time divided by the requests it answered; rounds are 
 
 import argparse
 import asyncio
-import ctypes
 import json
 import os
 import random
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
-import psutil
 import uvloop
-from joserfc.jwk import ECKey
 from rich.console import Console
 from rich.table import Table
 
@@ -33,9 +29,9 @@ from app.core import migrations
 from app.core.embedded import EmbeddedPostgres
 from benchmarks import shop
 from benchmarks.client import request, send_all
+from benchmarks.serving import EMAIL, PASSWORD, SERVE, Server, create_user, environment, log_in, serving
 
 _CONNECTIONS = 32
-_EMAIL, _PASSWORD = "bench@example.com", "correct horse battery staple"
 _MOST_RESIDENT_MIB = 130
 _WARM_UP = 300
 _SLICES = 5
@@ -64,21 +60,6 @@ class Case:
     connections: int = _CONNECTIONS
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server under test."""
-
-    port: int
-    worker: psutil.Process
-
-    def cpu_seconds(self) -> float:
-        """User and system time of its worker so far, to the nanosecond: psutil's figures come in hundredths of a second."""
-        clock = ctypes.c_int()
-        if error := ctypes.CDLL(None).clock_getcpuclockid(self.worker.pid, ctypes.byref(clock)):
-            raise OSError(error, os.strerror(error))
-        return time.clock_gettime(clock.value)
-
-
 def main() -> int:
     """Run the benchmark; 1 when a limit is passed."""
     options = _options()
@@ -92,20 +73,21 @@ def main() -> int:
         migrations.upgrade(url)
         with console.status(f"making {options.products} products …"):
             shop.fill(url, products=options.products)
-        environment = _environment(folder, url)
-        ours = stack.enter_context(_serving([sys.executable, "-m", "app.cli", "serve"], environment, _free_port(), "/healthz"))
-        floor = stack.enter_context(_serving(_floor_command(), environment, _free_port(), "/api/v1/products"))
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-        cases = [case for case in _cases(ours.port, url, environment) if options.only in case.name]
+        variables = environment(folder, url)
+        create_user(variables)
+        cores = os.sched_getaffinity(0)
+        ours = stack.enter_context(serving(SERVE, variables, "/healthz", cores={min(cores)}))
+        floor = stack.enter_context(serving(_floor_command(), variables, "/api/v1/products", cores={min(cores)}))
+        os.sched_setaffinity(0, {max(cores)})
+        cases = [case for case in _cases(ours, url) if options.only in case.name]
         samples = _measure(cases, ours, floor, options.rounds, console)
         resident_mib = ours.worker.memory_info().rss / 2**20
     return _report(cases, samples, resident_mib, options.json, console)
 
 
-def _cases(port: int, url: str, environment: dict[str, str]) -> list[Case]:
-    token = _log_in(port, environment)
-    bearer = {"Authorization": f"Bearer {token}"}
-    page = httpx.get(f"http://127.0.0.1:{port}/api/v1/products?limit=100", headers=bearer).json()["items"]
+def _cases(ours: Server, url: str) -> list[Case]:
+    bearer = log_in(ours)
+    page = httpx.get(f"{ours.url}/api/v1/products?limit=100", headers=bearer).json()["items"]
     ids = [item["id"] for item in page]
     skus = [variant["sku"] for item in page for variant in item["variants"]]
 
@@ -121,7 +103,7 @@ def _cases(port: int, url: str, environment: dict[str, str]) -> list[Case]:
     def reading(paths: Sequence[str]) -> _Requests:
         return lambda count: [request("GET", random.choice(paths), bearer) for _ in range(count)]
 
-    form = f"username={_EMAIL.replace('@', '%40')}&password={_PASSWORD.replace(' ', '+')}".encode()
+    form = urlencode({"username": EMAIL, "password": PASSWORD}).encode()
     return [
         Case("product by id", 2.0, 3000, 200, reading([f"/api/v1/products/{product_id}" for product_id in ids])),
         Case("page of 20 products", 1.8, 3000, 200, reading(["/api/v1/products?limit=20"])),
@@ -206,70 +188,12 @@ def _report(
     return 1 if failed else 0
 
 
-@contextmanager
-def _serving(command: Sequence[str], environment: dict[str, str], port: int, probe: str) -> Iterator[Server]:
-    process = subprocess.Popen(
-        command,
-        env={**environment, "APP_PORT": str(port)},
-        stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),  # noqa: PLW1509 - single-threaded here
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while not _answers(f"http://127.0.0.1:{port}{probe}"):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{command} did not start")
-            time.sleep(0.1)
-        arbiter = psutil.Process(process.pid)
-        yield Server(port, next(iter(arbiter.children()), arbiter))
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
-
-
-def _log_in(port: int, environment: dict[str, str]) -> str:
-    create = [sys.executable, "-m", "app.cli", "user", "create", _EMAIL, "--role", "admin", "--display-name", "Bench", "--password-stdin"]
-    subprocess.run(create, env=environment, input=_PASSWORD, text=True, check=True, stdout=subprocess.DEVNULL)
-    answer = httpx.post(f"http://127.0.0.1:{port}/api/v1/auth/login", data={"username": _EMAIL, "password": _PASSWORD})
-    token: str = answer.raise_for_status().json()["access_token"]
-    return token
-
-
 def _floor_command() -> list[str]:
     return [
         sys.executable,
         "-c",
         "import os, uvicorn; uvicorn.run('benchmarks.floor:app', port=int(os.environ['APP_PORT']), access_log=False, log_level='warning')",
     ]
-
-
-def _environment(folder: Path, url: str) -> dict[str, str]:
-    key = ECKey.generate_key("P-256").as_pem(private=True).decode()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
-    return {
-        **kept,
-        "APP_DATABASE_URL": url,
-        "APP_SIGNING_KEYS": key,
-        "APP_CPU_LIMIT": "1",
-        "APP_LOG_FORMAT": "json",
-        "APP_CORS_ORIGINS": "https://shop.example.com",
-        "APP_DATA_FOLDER": str(folder),
-        "APP_TOKEN_LIFETIME_SECONDS": "7200",
-    }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _options() -> argparse.Namespace:

@@ -1,0 +1,109 @@
+"""What the parts of the run have in common: where they run, and what they find."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from rich.console import Console
+
+from app.core.embedded import EmbeddedPostgres
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One finding.
+
+    Args:
+        name: for the table.
+        value: what was measured; the median where there are rounds.
+        without: the same without admission, where that is asked.
+        at_most: the limit, of figures that have one.
+        at_least: the other kind of limit.
+        unit: of all of these.
+        rounds: what each round found.
+    """
+
+    name: str
+    value: float
+    without: float | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    unit: str = ""
+    rounds: tuple[float, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a limit is passed; a figure that could not be measured passes it."""
+        too_large = self.at_most is not None and not self.value <= self.at_most
+        too_small = self.at_least is not None and not self.value >= self.at_least
+        return too_large or too_small
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where the parts run: the client on the last core, what it measures on the first, PostgreSQL where it likes.
+
+    Args:
+        database: a shop, and the administrator.
+        environment: variables of a server with one worker.
+        quota: the worker's share of its core where the kernel can hold it down, else None.
+        ids: of products.
+        skus: of their variants.
+    """
+
+    database: EmbeddedPostgres
+    environment: dict[str, str]
+    quota: Path | None
+    console: Console
+    ids: list[str] = field(default_factory=list)
+    skus: list[str] = field(default_factory=list)
+    cores: frozenset[int] = frozenset(os.sched_getaffinity(0))
+
+    def variables(self, **settings: Any) -> dict[str, str]:
+        """The environment with other settings."""
+        return {**self.environment, **{f"APP_{name.upper()}": str(value) for name, value in settings.items()}}
+
+
+QUOTA_PERCENT = 30
+_PERIOD_US = 10_000
+"""Ten times shorter than usual, so that a server held down is a slow server rather than one that stops and goes."""
+
+
+@contextmanager
+def cpu_quota() -> Iterator[Path | None]:
+    """A control group with `QUOTA_PERCENT` of a core, as its `cgroup.procs`; None where none can be made."""
+    quota_us = _PERIOD_US * QUOTA_PERCENT // 100
+    v1, v2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
+    group = (v1 if v1.exists() else v2) / f"stockroom-bench-{uuid4().hex[:8]}"
+    try:
+        group.mkdir()
+    except OSError:
+        yield None
+        return
+    try:
+        try:
+            if v1.exists():
+                (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+                (group / "cpu.cfs_quota_us").write_text(str(quota_us))
+            else:
+                (group / "cpu.max").write_text(f"{quota_us} {_PERIOD_US}")
+        except OSError:
+            yield None
+        else:
+            yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """The value that so many percent of them do not exceed (nearest rank); NaN of none."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else math.nan
+
+
+median = partial(percentile, percent=50)

@@ -1,0 +1,164 @@
+"""At three times what one worker can serve: what refusals cost, what is still served, how long that takes, and whether the probes are answered.
+
+The load is 60 % products by id, 20 % pages of 20 products, 15 % variants by SKU and 5 % reservations of one line, each with a key of its own.
+"""
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import uvloop
+
+from benchmarks.client import request, send_all
+from benchmarks.overload.arrivals import Step, offer
+from benchmarks.overload.figures import Bench, Figure, median
+from benchmarks.overload.requests import mix
+from benchmarks.serving import SERVE, Server, log_in, serving
+
+_ROUNDS = 3
+_COST_ROUNDS = 5
+_COST_REQUESTS = 1500
+_STEP_SECONDS = 6.0
+_PROBE_SECONDS = 0.1
+_MOST_PROBE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Found:
+    """Of one server, a value a round."""
+
+    peak: list[float] = field(default_factory=list)
+    at_80: list[Step] = field(default_factory=list)
+    at_300: list[Step] = field(default_factory=list)
+    slowest_probe: list[float] = field(default_factory=list)
+
+
+def measure(bench: Bench) -> list[Figure]:
+    """Both tables: with admission and without."""
+    admitted_us, refused_us, bare_us = _costs(bench)
+    share = statistics.median(refused / admitted for refused, admitted in zip(refused_us, admitted_us, strict=True))
+    bound = (1 - 3 * share) / (1 - share)
+    ours, without = _loads(bench)
+
+    def figure(name: str, of: Callable[[Found], Sequence[float]], **limits: float | str) -> Figure:
+        values = of(ours)
+        return Figure(name, median(list(values)), without=median(list(of(without))), rounds=tuple(values), **limits)  # type: ignore[arg-type]
+
+    return [
+        Figure("CPU of an admitted request", statistics.median(admitted_us), unit="µs"),
+        Figure("CPU of a refused request", statistics.median(refused_us), unit="µs"),
+        Figure("CPU of a bare 503", statistics.median(bare_us), unit="µs"),
+        Figure("a refused request / a bare 503", statistics.median(refused_us) / statistics.median(bare_us), at_most=2.0),
+        Figure("r: a refused request / an admitted one", share),
+        Figure("the bound of the goodput at 3x, (1-3r)/(1-r)", bound),
+        figure("peak goodput", lambda found: found.peak, unit="/s"),
+        figure("goodput at 3x / peak", _goodput, at_least=0.75),
+        figure("goodput at 3x / bound", lambda found: [ratio / bound for ratio in _goodput(found)], at_least=0.95),
+        figure("not served at 80 %", lambda found: [step.refused for step in found.at_80]),
+        figure("p99 of admitted at 80 %", lambda found: [step.latency_ms(99) for step in found.at_80], unit="ms"),
+        figure("p99 of admitted at 3x", lambda found: [step.latency_ms(99) for step in found.at_300], unit="ms"),
+        figure("p99 at 3x / p99 at 80 %", _p99, at_most=3.0),
+        figure("slowest /livez or /healthz at 3x", lambda found: [max(found.slowest_probe)], unit="s", at_most=1.0),
+        figure(
+            "steps that the client could not send", lambda found: [sum(step.is_void for step in [*found.at_80, *found.at_300])], at_most=0
+        ),
+    ]
+
+
+def _goodput(found: Found) -> list[float]:
+    return [step.goodput / peak for step, peak in zip(found.at_300, found.peak, strict=True)]
+
+
+def _p99(found: Found) -> list[float]:
+    return [high.latency_ms(99) / low.latency_ms(99) for high, low in zip(found.at_300, found.at_80, strict=True)]
+
+
+def _costs(bench: Bench) -> tuple[list[float], list[float], list[float]]:
+    """CPU microseconds of an admitted request, a refused one and a bare 503, each a value a round."""
+    core = {min(bench.cores)}
+    with ExitStack() as stack:
+        ours = stack.enter_context(serving(SERVE, bench.environment, "/healthz", cores=core))
+        servers: list[tuple[Server, int | None]] = [(ours, None)]
+        for variant in ("refusing", "bare"):
+            command = (sys.executable, "-m", "benchmarks.overload.variants", variant)
+            servers.append((stack.enter_context(serving(command, bench.environment, "/livez", cores=core)), 503))
+        make = mix(bench, log_in(ours))
+        rounds = []
+        for number in range(_COST_ROUNDS + 1):
+            with bench.console.status(f"what refusals cost: round {number} of {_COST_ROUNDS}"):
+                costs = [_cost(server, make(_COST_REQUESTS), status) for server, status in servers]
+            if number:
+                rounds.append(costs)
+    admitted, refused, bare = (list(column) for column in zip(*rounds, strict=True))
+    return admitted, refused, bare
+
+
+def _cost(server: Server, requests: Sequence[bytes], status: int | None) -> float:
+    before = server.cpu_seconds()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(send_all(server.port, requests, connections=32, expected_status=status))
+    # The last answer is sent before its log line and metric are written.
+    time.sleep(0.05)
+    return (server.cpu_seconds() - before) / len(requests) * 1e6
+
+
+def _loads(bench: Bench) -> tuple[Found, Found]:
+    core = {min(bench.cores)}
+    unlimited = (sys.executable, "-m", "benchmarks.overload.variants", "unlimited")
+    ours, without = Found(), Found()
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(serving(command, bench.environment, "/healthz", cores=core, group=bench.quota))
+            for command in (SERVE, unlimited)
+        ]
+        make = mix(bench, log_in(servers[0]))
+        for server in servers:
+            _peak(server, make(_COST_REQUESTS))
+        for number in range(1, _ROUNDS + 1):
+            for server, found, name in zip(servers, (ours, without), ("with", "without"), strict=True):
+                with bench.console.status(f"overload {name} admission: round {number} of {_ROUNDS}"):
+                    _round(server, make, found, seed=number)
+    return ours, without
+
+
+def _round(server: Server, make: Callable[[int], list[bytes]], found: Found, *, seed: int) -> None:
+    capacity = _peak(server, make(_COST_REQUESTS))
+
+    async def nothing() -> None: ...
+
+    at_80, _ = offer(server.port, make, rate=0.8 * capacity, seconds=_STEP_SECONDS, seed=seed, beside=nothing)
+    at_300, slowest = offer(server.port, make, rate=3 * capacity, seconds=_STEP_SECONDS, seed=seed, beside=lambda: _probe(server.port))
+    found.peak.append(max(capacity, at_300.goodput))
+    found.at_80.append(at_80)
+    found.at_300.append(at_300)
+    found.slowest_probe.append(slowest)
+
+
+def _peak(server: Server, requests: Sequence[bytes]) -> float:
+    """Requests served a second when there is always a next one."""
+    began = time.perf_counter()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(send_all(server.port, requests, connections=16, expected_status=None))
+    return len(requests) / (time.perf_counter() - began)
+
+
+async def _probe(port: int) -> float:
+    """Ask for `/livez` and `/healthz` as a kubelet does, each time on a new connection, until cancelled; the longest it took, in seconds."""
+    slowest = 0.0
+    try:
+        while True:
+            for path in ("/livez", "/healthz"):
+                began = time.perf_counter()
+                try:
+                    async with asyncio.timeout(_MOST_PROBE_SECONDS):
+                        await send_all(port, [request("GET", path, {})], connections=1, expected_status=200)
+                except (TimeoutError, OSError):
+                    slowest = float("inf")
+                slowest = max(slowest, time.perf_counter() - began)
+            await asyncio.sleep(_PROBE_SECONDS)
+    except asyncio.CancelledError:
+        return slowest

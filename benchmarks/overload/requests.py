@@ -1,0 +1,37 @@
+"""The requests of the load."""
+
+import json
+import random
+from collections.abc import Callable
+from uuid import uuid4
+
+from benchmarks.client import request
+from benchmarks.overload.figures import Bench
+
+
+def reads(bench: Bench, bearer: dict[str, str]) -> Callable[[int], list[bytes]]:
+    """Products by id, pages of 20 products, and variants by SKU, 12 : 4 : 3."""
+    by_id = [request("GET", f"/api/v1/products/{product}", bearer) for product in bench.ids]
+    page = [request("GET", "/api/v1/products?limit=20", bearer)]
+    variants = [request("GET", f"/api/v1/variants/{sku}", bearer) for sku in bench.skus]
+    kinds, weights = (by_id, page, variants), (12, 4, 3)
+    return lambda count: [random.choice(kind) for kind in random.choices(kinds, weights, k=count)]
+
+
+def mix(bench: Bench, bearer: dict[str, str]) -> Callable[[int], list[bytes]]:
+    """The reads, and among each 20 requests a reservation."""
+    reading = reads(bench, bearer)
+
+    def make(count: int) -> list[bytes]:
+        made = reading(count)
+        for number in random.sample(range(count), count // 20):
+            made[number] = reservation(bench, bearer, uuid4().hex)
+        return made
+
+    return make
+
+
+def reservation(bench: Bench, bearer: dict[str, str], key: str) -> bytes:
+    """Hold one unit of one SKU."""
+    body = json.dumps({"lines": [{"sku": random.choice(bench.skus), "quantity": 1}], "expires_in_seconds": 86_400}).encode()
+    return request("POST", "/api/v1/reservations", {**bearer, "Content-Type": "application/json", "Idempotency-Key": key}, body)
