@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from app.api.errors import PROBLEM_SCHEMA
 from app.core.problems import MEDIA_TYPE
+from app.schemas.values import NO_NUL
 
 _Json = dict[str, Any]
 
@@ -26,9 +27,9 @@ _ANY_JSON: _Json = {
     "description": "Any JSON whose text holds no NUL.",
     "anyOf": [
         {"type": ["number", "boolean", "null"]},
-        {"type": "string", "pattern": r"^[^\x00]*$"},
+        {"type": "string", "pattern": NO_NUL},
         {"type": "array", "items": {"$ref": "#/components/schemas/JsonValue"}},
-        {"type": "object", "propertyNames": {"pattern": r"^[^\x00]*$"}, "additionalProperties": {"$ref": "#/components/schemas/JsonValue"}},
+        {"type": "object", "propertyNames": {"pattern": NO_NUL}, "additionalProperties": {"$ref": "#/components/schemas/JsonValue"}},
     ],
 }
 _HEADER_OF_PROBLEMS = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}

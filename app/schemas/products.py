@@ -1,13 +1,14 @@
 """Products and variants."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.schemas.values import (
     CREATED,
+    NO_NUL,
     Gtin,
     Input,
     JsonObject,
@@ -45,8 +46,11 @@ _PRODUCT: dict[str, Any] = {
 }
 _PRODUCT_ID = "01a20319-e78a-79ad-92ab-3796d5d0109b"
 
+MAX_PRODUCT_BYTES = 262_144
+"""The most that a product can be as it is answered; a page of a hundred is 25 MiB then, whatever they hold."""
+
 ProductStatus = Literal["draft", "active", "archived"]
-OptionText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", min_length=1, max_length=100)]
+OptionText = Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=100)]
 Options = Annotated[dict[OptionText, OptionText], Field(max_length=3, json_schema_extra={"additionalProperties": False})]
 """Up to three, such as `{"Colour": "Blue", "Size": "M"}`; their order is kept."""
 
@@ -69,7 +73,7 @@ class MediaItem(Input):
     """A picture or film, wherever it is hosted."""
 
     url: Url
-    alt: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=500)] = ""
+    alt: Annotated[str, StringConstraints(pattern=NO_NUL, max_length=500)] = ""
 
 
 class VariantIn(Input):
@@ -96,7 +100,7 @@ Media = Annotated[list[MediaItem], Field(max_length=50)]
 
 
 class ProductCreate(Input):
-    """A new product. Without a slug it gets one made from its name."""
+    """A new product. Without a slug it gets one made from its name. As it is answered, it is at most 256 KiB."""
 
     model_config = example(**_PRODUCT | {"category_ids": []}, variants=[_VARIANT])
 
@@ -110,11 +114,20 @@ class ProductCreate(Input):
     media: Media = []
     variants: Variants
 
+    @model_validator(mode="after")
+    def _not_too_large(self) -> Self:
+        # What is imported is measured here only; what is sent, once more as it is answered.
+        if (size_bytes := len(self.model_dump_json().encode())) > MAX_PRODUCT_BYTES:
+            context = {"size": size_bytes, "most": MAX_PRODUCT_BYTES}
+            raise PydanticCustomError("too_large", "A product should be at most {most} bytes long as JSON, not {size}", context)
+        return self
+
 
 class ProductPatch(Patch):
     """A JSON merge (RFC 7396): what is left out stays. `attributes` merges key by key, null removes a key; lists are replaced whole.
 
     `variants` replaces the set, matched by SKU: known ones change, new ones are added, missing ones are archived.
+    What comes of it is at most 256 KiB as it is answered.
     """
 
     model_config = example(status="active", attributes={"material": "hemp"})

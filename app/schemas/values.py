@@ -1,7 +1,9 @@
 """The values that shapes are made of: text that can be stored, identifiers people type, money, and objects of free form."""
 
+import json
 import re
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import (
@@ -28,12 +30,15 @@ T = TypeVar("T")
 MAX_AMOUNT_MINOR = 10**12
 MAX_UNITS = 10**9
 MAX_KEYS = 100
+MAX_OBJECT_BYTES = 16_384
 _MAX_DEPTH = 6
 # PostgreSQL can store every character but NUL; half of a surrogate pair is none (pydantic refuses it wherever it knows that a value is text).
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
-_NO_NUL = r"^[^\x00]*$"
+NO_NUL = r"^[^\x00]*$"
 # Section 5.6, "date-time"; pydantic alone takes seconds since 1970 and much else for a time.
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 CREATED = {"created_at": "2026-11-02T09:30:00.417523+00:00", "updated_at": "2026-11-02T09:30:00.417523+00:00"}
 """Part of the examples of `Timestamped`."""
@@ -119,22 +124,32 @@ def _unique(values: list[T]) -> list[T]:
     return values
 
 
-def _storable(value: JsonValue, depth: int = 1) -> None:
+def _stored_bytes(value: JsonValue, depth: int = 1) -> int:
+    """How long the value is as `jsonb` prints it, which for a number such as 1e308 is much longer than it was written.
+
+    Raises:
+        PydanticCustomError: it cannot be stored, or is nested too deep.
+    """
     if depth > _MAX_DEPTH:
         raise PydanticCustomError("too_deep", "Value should be nested at most {depth} levels deep", {"depth": _MAX_DEPTH})
-    if isinstance(value, str) and _NOT_STORABLE.search(value):
-        raise PydanticCustomError("not_storable", "Text should hold neither NUL nor half of a surrogate pair")
+    # Two bytes are in between any two parts and around them all; an empty value has its brackets only.
     if isinstance(value, dict):
-        for key, inner in value.items():
-            _storable(key, depth)
-            _storable(inner, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            _storable(inner, depth + 1)
+        return sum(_stored_bytes(key, depth) + _stored_bytes(inner, depth + 1) + 4 for key, inner in value.items()) or 2
+    if isinstance(value, list):
+        return sum(_stored_bytes(inner, depth + 1) + 2 for inner in value) or 2
+    if isinstance(value, str):
+        if _NOT_STORABLE.search(value):
+            raise PydanticCustomError("not_storable", "Text should hold neither NUL nor half of a surrogate pair")
+        return len(_encode(value).encode())
+    if isinstance(value, float):
+        return len(f"{Decimal(repr(value)):f}")
+    return len(_encode(value))
 
 
 def _storable_object(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    _storable(value)
+    if (size_bytes := _stored_bytes(value)) > MAX_OBJECT_BYTES:
+        context = {"size": size_bytes, "most": MAX_OBJECT_BYTES}
+        raise PydanticCustomError("too_large", "Value should be at most {most} bytes long as JSON, not {size}", context)
     return value
 
 
@@ -146,10 +161,10 @@ Flag = Annotated[bool, Strict()]
 Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 """A time as RFC 3339 writes it, with its offset."""
 
-Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
-Name = Annotated[str, StringConstraints(pattern=_NO_NUL, min_length=1, max_length=255)]
-LongText = Annotated[str, StringConstraints(pattern=_NO_NUL, max_length=50_000)]
-Reference = Annotated[str, StringConstraints(pattern=_NO_NUL, min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
+Name = Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=255)]
+LongText = Annotated[str, StringConstraints(pattern=NO_NUL, max_length=50_000)]
+Reference = Annotated[str, StringConstraints(pattern=NO_NUL, min_length=1, max_length=200)]
 """The caller's own name for something, such as an order number."""
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=120)]
@@ -166,10 +181,13 @@ Url = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9._~%:@-]+([
 
 JsonObject = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], JsonValue],
-    Field(max_length=MAX_KEYS, json_schema_extra={"propertyNames": {"pattern": _NO_NUL, "minLength": 1, "maxLength": 100}}),
+    Field(
+        description=f"An object of free form: at most {MAX_KEYS} keys, {_MAX_DEPTH} levels and {MAX_OBJECT_BYTES // 1024} KiB as JSON.",
+        max_length=MAX_KEYS,
+        json_schema_extra={"propertyNames": {"pattern": NO_NUL, "minLength": 1, "maxLength": 100}},
+    ),
     AfterValidator(_storable_object),
 ]
-"""An object of free form, at most 100 keys and 6 levels deep."""
 
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_UNITS), AsInteger]
 UniqueTags = Annotated[list[Tag], Field(max_length=50, json_schema_extra={"uniqueItems": True}), AfterValidator(_unique)]

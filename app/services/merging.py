@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from app.core.problems import ValidationFailed
-from app.schemas.values import MAX_KEYS
+from app.schemas.values import JsonObject
+
+_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(JsonObject)
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -26,10 +30,13 @@ def merge_object(target: dict[str, Any], patch: dict[str, Any], field: str) -> d
         field: its name in the body, for the error.
 
     Raises:
-        ValidationFailed: it would have more than `MAX_KEYS` keys.
+        ValidationFailed: merged, it would break a rule of `JsonObject`: too many keys, too long, or nested too deep.
     """
     merged: dict[str, Any] = merge(target, patch)
-    if len(merged) > MAX_KEYS:
-        error = {"in": "body", "pointer": f"#/{field}", "detail": f"Merged, this would have {len(merged)} keys; {MAX_KEYS} are the most."}
-        raise ValidationFailed("1 value is not acceptable; see `errors`.", errors=[error])
+    try:
+        _OBJECT.validate_python(merged)
+    except ValidationError as wrong:
+        detail = f"Merged with what is there: {wrong.errors(include_url=False)[0]['msg']}"
+        error = {"in": "body", "pointer": f"#/{field}", "detail": detail}
+        raise ValidationFailed("1 value is not acceptable; see `errors`.", errors=[error]) from None
     return merged

@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from app.api.pagination import encode_cursor
+from app.schemas.products import MAX_PRODUCT_BYTES
+from app.services.documents import MAX_PAGE
 from app.services.products import reading
 from tests.shop import API, a_category, a_product, a_variant, adjust, pages, patch, reserve, stock_of
 
@@ -155,6 +157,31 @@ class TestChanging:
         product = await a_product(admin, attributes={f"a{number}": 1 for number in range(100)})
         assert pointers(await patch(admin, product, attributes={"one more": 1})) == [("body", "#/attributes")]
         assert (await patch(admin, product, attributes={"a0": None, "one more": 1})).status_code == 200
+
+    async def test_patches_together_cannot_lengthen_attributes_without_end(self, admin: httpx.AsyncClient) -> None:
+        product = await changed(admin, await a_product(admin, attributes={"a": "x" * 8_000}), attributes={"b": "x" * 8_000})
+        assert pointers(await patch(admin, product, attributes={"c": "x" * 8_000})) == [("body", "#/attributes")]
+        assert await read(admin, product) == product
+        assert (await patch(admin, product, attributes={"a": None, "c": "x" * 8_000})).status_code == 200
+
+    async def test_a_page_of_products_is_at_most_25_mib_whatever_patches_make_of_them(self, admin: httpx.AsyncClient) -> None:
+        skus = [f"A-{number}" for number in range(20)]
+        product = await a_product(admin, *skus, description="\x01" * 3_000)
+        refused: list[httpx.Response] = []
+        for filled in skus:
+            # A number of five characters is printed with 309 digits.
+            variants = [{"sku": sku, **({"attributes": {"n": [1e308] * 50}} if sku == filled else {})} for sku in skus]
+            answer = await patch(admin, product, variants=variants)
+            if answer.status_code == 200:
+                product = answer.json()
+            else:
+                refused.append(answer)
+        assert product["version"] > 10
+        assert [pointers(answer) for answer in refused] == [[("body", "#")]] * (len(skus) + 1 - product["version"])
+        assert refused
+        page = await admin.get(f"{API}/products", params={"limit": 1})
+        assert MAX_PRODUCT_BYTES - 20_000 < len(page.content) < MAX_PRODUCT_BYTES + 100
+        assert MAX_PAGE * MAX_PRODUCT_BYTES == 25 * 2**20
 
     async def test_lists_are_replaced_whole(self, admin: httpx.AsyncClient) -> None:
         shirts, sale = await a_category(admin, "Shirts"), await a_category(admin, "Sale")

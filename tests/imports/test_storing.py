@@ -4,6 +4,7 @@ import asyncio
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.core.db import Database, ReadSession
 from app.importers import CategoryRow, CategoryStep, LocationRow, ProductRow, Row, RowError
+from app.schemas.products import MAX_PRODUCT_BYTES
 from app.services import imports
 from app.services.imports import Summary, Tally
 from app.services.stock import reconcile
@@ -257,6 +259,12 @@ async def test_a_row_with_a_hundred_thousand_errors_is_one_error(database: Datab
     assert errors == [RowError(1, "100000 values are not acceptable.")]
 
 
+async def test_a_row_larger_than_a_product_may_be_is_an_error(database: Database) -> None:
+    variants = [{"sku": f"A-{number}", "attributes": {"text": "x" * 16_000}} for number in range(17)]
+    _, (error,) = await load(database, a_row("cup", variants=variants))
+    assert f"at most {MAX_PRODUCT_BYTES} bytes" in error.message
+
+
 async def test_errors_of_the_file_are_passed_on_among_the_others_by_line(database: Database) -> None:
     rows: list[Row] = [
         RowError(1, "unreadable"),
@@ -470,7 +478,7 @@ async def test_imports_and_reservations_of_the_same_stock_never_wait_for_each_ot
             assert held.status_code == 201, held.text
             ended = await admin.post(
                 f"{API}/reservations/{held.json()['id']}/{('commit', 'release')[number % 8 == 0]}",
-                headers={"Idempotency-Key": f"end-{number}-{order[0]}"},
+                headers={"Idempotency-Key": uuid4().hex},
             )
             assert ended.status_code == 200, ended.text
 
@@ -497,14 +505,19 @@ async def test_memory_does_not_grow_with_the_file(database: Database) -> None:
 
 
 async def test_large_rows_make_smaller_batches(database: Database) -> None:
-    rows = (a_row(f"product-{number}", attributes={"text": "x" * MIB}) for number in range(60))
+    def row(number: int) -> ProductRow:
+        return a_row(
+            f"product-{number}", variants=[{"sku": f"{number}-{size}", "attributes": {"text": "x" * 16_000}} for size in range(15)]
+        )
+
+    rows = (row(number) for number in range(260))
     tracemalloc.start()
     try:
         summary = await imports.load_rows(database, rows)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert (summary.products.created, summary.failed_rows) == (60, 0)
+    assert (summary.products.created, summary.failed_rows) == (260, 0)
     assert peak < 40 * MIB
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.problems import ValidationFailed
-from app.schemas.values import MAX_KEYS
+from app.schemas.values import MAX_KEYS, MAX_OBJECT_BYTES
 from app.services.merging import merge, merge_object
 
 values = st.recursive(
@@ -65,10 +65,18 @@ def test_neither_target_nor_patch_is_changed(target: Any, patch: Any) -> None:
     assert (target, patch) == before
 
 
-def test_patches_together_may_not_make_an_object_larger_than_one_request_may() -> None:
-    full = {str(number): 1 for number in range(MAX_KEYS)}
-    assert merge_object(full, {"0": 2}, "attributes")["0"] == 2
-    assert len(merge_object(full, {"0": None, "one more": 1}, "attributes")) == MAX_KEYS
+@pytest.mark.parametrize(
+    ("full", "patch"),
+    [
+        ({str(number): 1 for number in range(MAX_KEYS)}, {"one more": 1}),
+        ({"a": "x" * (MAX_OBJECT_BYTES - 9)}, {"b": 1}),
+        ({"a": {"b": "x" * (MAX_OBJECT_BYTES - 16)}}, {"a": {"c": 1}}),
+    ],
+    ids=["keys", "bytes", "bytes within"],
+)
+def test_patches_together_may_not_make_an_object_larger_than_one_request_may(full: dict[str, Any], patch: dict[str, Any]) -> None:
+    assert merge_object(full, {next(iter(full)): 2}, "attributes") == full | {next(iter(full)): 2}
+    assert merge_object(full, {next(iter(full)): None, "one more": 1}, "attributes")
     with pytest.raises(ValidationFailed) as raised:
-        merge_object(full, {"one more": 1}, "attributes")
+        merge_object(full, patch, "attributes")
     assert raised.value.members["errors"][0]["pointer"] == "#/attributes"

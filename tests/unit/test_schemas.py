@@ -14,6 +14,7 @@ from app.schemas.products import ProductCreate, ProductPatch
 from app.schemas.reservations import LineIn, ReservationCreate
 from app.schemas.stock import AdjustmentCreate, AdjustmentLine
 from app.schemas.values import (
+    MAX_OBJECT_BYTES,
     Currency,
     Gtin,
     JsonObject,
@@ -113,6 +114,16 @@ class TestFreeForm:
     def test_at_most_a_hundred_keys(self) -> None:
         assert refused(JsonObject, {str(number): 1 for number in range(100)}) == []
         assert refused(JsonObject, {str(number): 1 for number in range(101)})
+
+    @pytest.mark.parametrize(
+        ("part", "printed_bytes"),
+        [("xü宇\U0001f680", 12), ('\x01\n"\\', 14), (10**30, 31), (0.1, 3), (1e308, 309), (1e-7, 9), (True, 4), (None, 4), ([], 2), ({}, 2),
+         ({"k": [1, 2]}, 13)],
+    )  # fmt: skip
+    def test_at_most_16_kib_as_postgresql_prints_it(self, part: Any, printed_bytes: int) -> None:
+        most = (MAX_OBJECT_BYTES - len('{"a": []}') + len(", ")) // (printed_bytes + len(", "))
+        assert refused(JsonObject, {"a": [part] * most}) == []
+        assert refused(JsonObject, {"a": [part] * (most + 1)}) == [()]
 
     @quick
     @given(st.text(st.characters()))

@@ -7,9 +7,9 @@ from uuid import UUID
 from psycopg.types.json import Json, Jsonb
 
 from app.core.db import WriteSession
-from app.core.problems import Conflict, NotFound
+from app.core.problems import Conflict, NotFound, ValidationFailed
 from app.core.slugs import slugify
-from app.schemas.products import ProductCreate, ProductPatch, VariantIn
+from app.schemas.products import MAX_PRODUCT_BYTES, ProductCreate, ProductPatch, VariantIn
 from app.services.categories import TREE_LOCK
 from app.services.documents import Document
 from app.services.merging import merge_object
@@ -105,6 +105,7 @@ async def create_product(session: WriteSession, wanted: ProductCreate) -> tuple[
     Raises:
         Conflict: the slug or a SKU is taken; names all SKUs that are.
         NotFound: a category does not exist; names all that do not.
+        ValidationFailed: the product as a whole would be too large.
     """
     slug = wanted.slug or slugify(wanted.name)
     row = await session.fetch_one(
@@ -129,7 +130,7 @@ async def create_product(session: WriteSession, wanted: ProductCreate) -> tuple[
     if wanted.category_ids:
         await _share_tree(session)
         await _file_under(session, product_id, wanted.category_ids)
-    return product_id, await get_product(session, product_id)
+    return product_id, await _answer(session, product_id)
 
 
 async def patch_product(session: WriteSession, product_id: UUID, patch: ProductPatch, expected: Expected) -> Document:
@@ -139,7 +140,7 @@ async def patch_product(session: WriteSession, product_id: UUID, patch: ProductP
         NotFound: there is no such product, or a category does not exist.
         PreconditionFailed: the product has another version than expected.
         Conflict: the slug or a SKU is taken, or a variant that is left out still has stock or live reservations.
-        ValidationFailed: the merged attributes are too many.
+        ValidationFailed: the merged attributes, or the product as a whole, would be too large.
     """
     given = patch.model_fields_set
     if given & {"category_ids", "status"}:
@@ -170,7 +171,7 @@ async def patch_product(session: WriteSession, product_id: UUID, patch: ProductP
         await session.fetch_all(_SET_TAGS, {"product_id": product_id, "tags": patch.tags})
     if "category_ids" in given:
         await _file_under(session, product_id, patch.category_ids)
-    return await get_product(session, product_id)
+    return await _answer(session, product_id)
 
 
 async def archive_product(session: WriteSession, product_id: UUID, expected: Expected) -> None:
@@ -242,6 +243,15 @@ async def _file_under(session: WriteSession, product_id: UUID, category_ids: Seq
 
 def _fields(variant: VariantIn, position: int, *, only_given: bool = False) -> dict[str, Any]:
     return {**variant.model_dump(include={"sku", "gtin", "options", "attributes"}, exclude_unset=only_given), "position": position}
+
+
+async def _answer(session: WriteSession, product_id: UUID) -> Document:
+    """The product, measured as it is answered: only so do many changes together, and what JSON makes of texts and numbers, all count."""
+    document = await get_product(session, product_id)
+    if len(document.body) > MAX_PRODUCT_BYTES:
+        detail = f"A product should be at most {MAX_PRODUCT_BYTES} bytes long as it is answered; this one would have {len(document.body)}."
+        raise ValidationFailed("1 value is not acceptable; see `errors`.", errors=[{"in": "body", "pointer": "#", "detail": detail}])
+    return document
 
 
 def _slug_taken(slug: str) -> Conflict:
