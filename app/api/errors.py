@@ -126,6 +126,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
+_MOST_ERRORS = 100
 # Headers whose absence or form has a problem of its own; FastAPI takes them for values like all others.
 _MISSING_HEADER: dict[str, Problem] = {
     "If-Match": PreconditionRequired("Send the ETag of the version you read as `If-Match`."),
@@ -149,9 +150,11 @@ def _from_invalid_values(error: RequestValidationError) -> Problem:
             table = _MISSING_HEADER if part["type"] == "missing" else _MALFORMED_HEADER
             if (problem := table.get(part["loc"][-1])) is not None:
                 return problem
-    found = [{"in": part["loc"][0], "pointer": _pointer(part["loc"][1:]), "detail": part["msg"]} for part in error.errors()[:100]]
-    what = "1 value is" if len(found) == 1 else f"{len(found)} values are"
-    return ValidationFailed(f"{what} not acceptable; see `errors`.", errors=found)
+    count = len(error.errors())
+    found = [{"in": part["loc"][0], "pointer": _pointer(part["loc"][1:]), "detail": part["msg"]} for part in error.errors()[:_MOST_ERRORS]]
+    what = "1 value is" if count == 1 else f"{count} values are"
+    where = "see `errors`" if count <= _MOST_ERRORS else f"`errors` names the first {_MOST_ERRORS}"
+    return ValidationFailed(f"{what} not acceptable; {where}.", errors=found)
 
 
 @router.get("/problems/{name}", include_in_schema=False)

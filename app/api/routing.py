@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
@@ -24,6 +25,11 @@ from app.core.pool import current_route
 from app.core.problems import BadRequest, DeadlineExceeded, NotFound, PayloadTooLarge, UnsupportedMediaType
 from app.core.process import Process
 
+# What is parsed and checked in one go, while nothing else is served: 80 ms at the very worst. A product of 256 KiB full of prices has 20,000 values.
+_MOST_VALUES = 30_000
+_MOST_KEYS = 1_000
+# Any text, also one that does not end: each is looked at once.
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.?)*+"?', re.DOTALL)
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -254,8 +260,11 @@ def parse_json(body: bytes) -> Any:
     """A JSON text as Python values.
 
     Raises:
-        BadRequest: not JSON, not UTF-8, a repeated key, a number that is not finite or absurdly long, or nested too deep.
+        BadRequest: not JSON, not UTF-8, a repeated key, a number that is not finite or absurdly long, nested too deep, or of more values than
+            any body of ours has.
     """
+    if _count_values(body) > _MOST_VALUES and _count_values(_TEXTS.sub(b"", body)) > _MOST_VALUES:
+        raise BadRequest(f"The body holds more than {_MOST_VALUES} values.")
     try:
         return json.loads(body.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError:
@@ -269,7 +278,14 @@ def parse_json(body: bytes) -> Any:
         raise BadRequest("The body holds a number with too many digits.") from None
 
 
+def _count_values(body: bytes) -> int:
+    # Before each value is a comma or the bracket that it is the first in. What is empty counts twice, and punctuation in texts is taken for such.
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
+
+
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > _MOST_KEYS:
+        raise BadRequest(f"The body holds an object with more than {_MOST_KEYS} keys.")
     found = dict(pairs)
     if len(found) != len(pairs):
         raise BadRequest("The body holds an object with the same key twice.")

@@ -15,8 +15,10 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     JsonValue,
+    ModelWrapValidatorHandler,
     Strict,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -32,6 +34,7 @@ MAX_UNITS = 10**9
 MAX_KEYS = 100
 MAX_OBJECT_BYTES = 16_384
 _MAX_DEPTH = 6
+_MOST_ERRORS = 1_000
 # PostgreSQL can store every character but NUL; half of a surrogate pair is none (pydantic refuses it wherever it knows that a value is text).
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 NO_NUL = r"^[^\x00]*$"
@@ -58,6 +61,20 @@ class Input(BaseModel):
     """A body that is sent to us. Unknown fields are refused, so that a typing error cannot pass unnoticed."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _few_errors(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        # Every error is copied several times on its way to the client; a body can have one in each of its values.
+        try:
+            return handler(value)
+        except ValidationError as error:
+            if error.error_count() <= _MOST_ERRORS:
+                raise
+            context = {"count": error.error_count()}
+            raise PydanticCustomError(
+                "too_many_errors", "{count} values in here are not acceptable, too many to name them", context
+            ) from None
 
 
 class Patch(Input):

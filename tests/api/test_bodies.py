@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from time import process_time
 from typing import Any
 from uuid import uuid4
 
@@ -50,7 +51,13 @@ class TestEverywhere:
     @EVERY_ADDRESS
     async def test_nesting_a_hundred_thousand_deep_is_400(self, admin: httpx.AsyncClient, method: str, path: str) -> None:
         for body in ("[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000):
-            assert "deep" in problem(await send(admin, method, path, body), 400, "bad-request")["detail"]
+            problem(await send(admin, method, path, body), 400, "bad-request")
+
+    @EVERY_ADDRESS
+    async def test_more_values_or_keys_than_any_body_of_ours_has_is_400(self, admin: httpx.AsyncClient, method: str, path: str) -> None:
+        assert "30000 values" in problem(await send(admin, method, path, f'{{"a": [{"[]," * 15_000}0]}}'), 400, "bad-request")["detail"]
+        keys = ", ".join(f'"{number}": 1' for number in range(1_001))
+        assert "1000 keys" in problem(await send(admin, method, path, f"{{{keys}}}"), 400, "bad-request")["detail"]
 
     @EVERY_ADDRESS
     async def test_a_repeated_key_is_400_at_any_depth(self, admin: httpx.AsyncClient, method: str, path: str) -> None:
@@ -235,7 +242,39 @@ async def test_a_number_in_a_free_form_may_be_as_long_as_the_database_takes(admi
     assert (await admin.get(PRODUCTS)).status_code == 200
 
 
+async def test_beyond_a_hundred_errors_the_first_are_named_and_all_are_counted(admin: httpx.AsyncClient) -> None:
+    def body(fields: int) -> bytes:
+        return orjson.dumps({"name": "Shirt", "variants": [{"sku": "A"}], **{f"unknown {number}": 1 for number in range(fields)}})
+
+    for fields, count, named, where in ((100, 100, 100, "see `errors`"), (101, 101, 100, "`errors` names the first 100")):
+        answer = problem(await send(admin, "POST", PRODUCTS, body(fields)), 422, "validation-error")
+        assert (answer["detail"], len(answer["errors"])) == (f"{count} values are not acceptable; {where}.", named)
+
+
+async def test_more_errors_than_could_be_named_are_only_counted(admin: httpx.AsyncClient) -> None:
+    variants = [{"sku": f"A{number}", **{f"unknown {field}": 1 for field in range(100)}} for number in range(200)]
+    answer = await admin.post(PRODUCTS, json={"name": "Shirt", "variants": variants})
+    (error,) = problem(answer, 422, "validation-error")["errors"]
+    assert (error["pointer"], error["detail"]) == ("#", "20000 values in here are not acceptable, too many to name them")
+
+
 class TestParsing:
+    def test_punctuation_in_texts_is_no_value(self) -> None:
+        text = ',[{\\",' * 20_000
+        assert parse_json(json.dumps({text: text}).encode()) == {text: text}
+
+    def test_as_many_values_as_all_prices_that_a_product_can_have_are_read(self) -> None:
+        prices = [{"amount": 1, "currency": "EUR"}] * 25
+        body = {"variants": [{"sku": "A", "prices": prices}] * 250}
+        assert parse_json(json.dumps(body).encode()) == body
+
+    @pytest.mark.parametrize("body", ['"' + '\\"' * 500_000, '"' + ',"[\\' * 250_000, '","' * 333_333, "[" * 1_000_000, "[{" * 500_000])
+    def test_a_hostile_megabyte_is_refused_at_once(self, body: str) -> None:
+        started = process_time()
+        with pytest.raises(BadRequest):
+            parse_json(body.encode())
+        assert process_time() - started < 1
+
     @given(st.recursive(st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
                         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20))  # fmt: skip
     def test_every_value_survives_the_way_through_json(self, value: Any) -> None:

@@ -256,7 +256,7 @@ async def test_values_that_the_api_would_refuse_are_errors_with_a_pointer_and_th
 
 async def test_a_row_with_a_hundred_thousand_errors_is_one_error(database: Database) -> None:
     _, errors = await load(database, a_row("cup", **dict[str, Any](dict.fromkeys((f"unknown-{number}" for number in range(100_000)), 0))))
-    assert errors == [RowError(1, "100000 values are not acceptable.")]
+    assert errors == [RowError(1, "100000 values in here are not acceptable, too many to name them.", "")]
 
 
 async def test_a_row_larger_than_a_product_may_be_is_an_error(database: Database) -> None:
