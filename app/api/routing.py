@@ -152,10 +152,11 @@ class StrictRoute(APIRoute):
 
     async def _read_body(self, request: LimitedRequest) -> Any:
         if self.body_field is not None and isinstance(self.body_field.field_info, Form):
-            fields = (await request.form()).multi_items()
-            if len(found := dict(fields)) != len(fields):
+            form = await request.form()
+            fields: dict[str, Any] = getattr(self.body_field.field_info.annotation, "model_fields", {})
+            if any(len(form.getlist(name)) > 1 for name in fields):
                 raise BadRequest("The form holds the same field twice (RFC 6749 section 3.2).")
-            return found
+            return dict(form)
         return await request.json() if await request.body() else None
 
 
