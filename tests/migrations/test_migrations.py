@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine, make_url
 
 from app.core import migrations
@@ -20,7 +21,8 @@ from app.models import Base
 ADVISORY_LOCK = 7_306_018_442
 """Part of the contract with every other version: with another number, two of them could migrate at once."""
 
-REVISIONS = [script.revision for script in reversed(list(migrations._scripts().walk_revisions()))]
+SCRIPTS = ScriptDirectory(str(migrations.folder()))
+REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions()))]
 
 # Everything that a migration can make, in words that compare.
 _CATALOG = """
