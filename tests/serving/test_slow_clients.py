@@ -95,11 +95,13 @@ async def test_a_body_that_nobody_reads_is_cut_after_its_time(server: Server, pa
 async def test_a_client_that_reads_nothing_of_its_answer_is_cut_after_its_time(
     server: Server, admin: httpx.AsyncClient, last: bytes
 ) -> None:
-    for number in range(5):
-        await a_product(admin, f"LARGE-{number}", attributes={"text": "x" * 900_000})
+    # More than the kernel takes for a client; each is about as large as a product may be.
+    for number in range(20):
+        variants = [{"sku": f"LARGE-{number}-{variant}", "attributes": {"text": "x" * 16_000}} for variant in range(15)]
+        await a_product(admin, variants=variants)
     before = (await refusals(server)).get("unread", 0)
     with a_client_that_does_not_read(server) as client:
-        head = f"GET {API}/products HTTP/1.1\r\nAuthorization: {admin.headers['Authorization']}\r\n"
+        head = f"GET {API}/products?limit=100 HTTP/1.1\r\nAuthorization: {admin.headers['Authorization']}\r\n"
         client.sendall(head.encode() + HOST + last + b"\r\n")
         started = time.monotonic()
         await until(lambda: is_reset(client), SEND_SECONDS + SOON)
