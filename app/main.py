@@ -11,7 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from app.api import errors, health
-from app.api.middleware import RequestContext, ShortcutForRefusals
+from app.api.middleware import CorsForBrowsers, RequestContext
 from app.api.openapi import complete_openapi
 from app.api.v1 import RESOURCES
 from app.capacity.model import Plan
@@ -53,7 +53,7 @@ class _Stockroom(FastAPI):
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
             expose_headers=["Allow", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
         )
-        return ShortcutForRefusals(cors, context)
+        return CorsForBrowsers(cors, context)
 
 
 def create_app(settings: Settings | None = None, plan: Plan | None = None) -> FastAPI:

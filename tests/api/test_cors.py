@@ -92,3 +92,9 @@ async def test_a_page_can_read_that_the_service_is_overloaded_and_other_clients_
     to_a_page, to_others = await browser.get(f"{API}/products", headers={"Origin": SHOP}), await browser.get(f"{API}/products")
     assert (to_a_page.status_code, to_a_page.headers["Access-Control-Allow-Origin"]) == (503, SHOP)
     assert (to_others.status_code, to_others.json()["type"]) == (503, "/problems/overloaded")
+    assert {answer.headers["Vary"] for answer in (to_a_page, to_others)} == {"Origin"}
+
+
+async def test_what_is_kept_by_a_cache_for_one_is_not_given_to_the_other(browser: httpx.AsyncClient) -> None:
+    for origin in ({}, {"Origin": SHOP}, {"Origin": STRANGER}):
+        assert (await browser.get("/problems/overloaded", headers=origin)).headers["Vary"] == "Origin"
