@@ -4,6 +4,7 @@ The scripts are in `migrations/versions`. Whoever migrates holds an advisory loc
 processes may try at once.
 """
 
+import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,8 @@ def folder() -> Path:
 def _config(url: str) -> "Config":
     from alembic.config import Config
 
-    config = Config()
+    # Its own default is what standard output was when Alembic was first imported, which may be closed by now.
+    config = Config(stdout=sys.stdout)
     config.set_main_option("script_location", str(folder()).replace("%", "%%"))
     config.attributes["url"] = make_url(url).set(drivername="postgresql+psycopg")
     return config
