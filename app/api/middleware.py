@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.errors import problem_answer, problem_from
 from app.core.admission import overloaded
 from app.core.draining import is_draining
+from app.core.logging import reason_of
 from app.core.metrics import ADMISSION_REFUSALS_TOTAL, REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL
 from app.core.problems import MEDIA_TYPE, InternalError, Problem, quoted
 
@@ -131,7 +132,7 @@ def _reported(error: Exception, scope: Scope) -> Problem:
         UNHANDLED_ERRORS_TOTAL.labels(_route(scope)).inc()
         _log.error("unhandled_error", route=_route(scope), method=scope["method"], exc_info=error)
     elif problem.status >= 500:
-        _log.warning("request_refused", route=_route(scope), problem=problem.name, reason=str(error).partition("\n")[0])
+        _log.warning("request_refused", route=_route(scope), problem=problem.name, reason=reason_of(error))
     return problem
 
 

@@ -33,7 +33,7 @@ class Admission:
         Raises:
             Overloaded: there is none.
         """
-        if self.in_flight >= self.limit:
+        if self.is_full:
             raise overloaded()
         self.in_flight += 1
 

@@ -8,8 +8,8 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from secrets import token_hex
 from typing import Any, Literal, cast
-from uuid import uuid4
 
 import httptools
 import structlog
@@ -264,7 +264,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._enter("refused")
         self.flow.pause_reading()
         if not in_body:
-            request_id = uuid4().hex
+            request_id = token_hex(16)
             self._report(problem.name, request_id, status=problem.status, detail=problem.detail)
             self._refusal = self._answer(problem, request_id)
             self._send_refusal(self._refusal)
