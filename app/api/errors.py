@@ -1,5 +1,6 @@
 """Errors on the wire: problem+json (RFC 9457), its OpenAPI, and the pages that its types point at."""
 
+import asyncio
 from html import escape
 from typing import Any
 from urllib.parse import quote
@@ -66,7 +67,7 @@ def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def problem_from(error: Exception, scope: Scope) -> Problem:
+def problem_from(error: BaseException, scope: Scope) -> Problem:
     """What to tell a client about an error of whatever kind in a request; `InternalError` for a fault of ours."""
     match error:
         case Problem():
@@ -79,6 +80,11 @@ def problem_from(error: Exception, scope: Scope) -> Problem:
             return BadRequest("The request could not be read.")
         case RequestValidationError():
             return _from_invalid_values(error)
+        case asyncio.CancelledError():
+            # The server does so when it ends and has waited for `APP_SHUTDOWN_SECONDS`.
+            return Overloaded(
+                "This process is stopping and could not wait for the request. Its changes were rolled back, unless it was about to answer."
+            )
     return database_problem_from(error) or InternalError()
 
 

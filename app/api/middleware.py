@@ -1,5 +1,6 @@
 """What happens around every request, in pure ASGI: Starlette's BaseHTTPMiddleware would cost three times the throughput of a trivial route."""
 
+import asyncio
 import time
 from collections.abc import MutableMapping
 from typing import Any
@@ -59,10 +60,12 @@ class RequestContext:
         except ClientDisconnect:
             # Gone while its body was read: there is nobody to answer.
             pass
-        except Exception as error:  # noqa: BLE001 - the one place where errors become answers, whatever they are
+        except (Exception, asyncio.CancelledError) as error:
             problem = _reported(error, scope)
             if status == 0:
                 await problem_answer(problem, scope)(scope, receive, send_with_id)
+            if isinstance(error, asyncio.CancelledError):
+                raise
         finally:
             _record(scope, status, time.perf_counter() - started)
             structlog.contextvars.unbind_contextvars("request_id")
@@ -102,7 +105,7 @@ async def _refuse(scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _reported(error: Exception, scope: Scope) -> Problem:
+def _reported(error: BaseException, scope: Scope) -> Problem:
     """What to tell the client about an error, after telling the log what is for us to know."""
     problem = problem_from(error, scope)
     if isinstance(problem, InternalError):

@@ -7,6 +7,7 @@ a second (`LimitedProtocol.check`), and a request pays for a few assignments.
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Literal, cast
 
@@ -47,6 +48,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.app = _ending_quietly(self.app)
         state = cast("Any", self.config.app).state
         self._settings: Settings = state.settings
         self._door: Door = state.door
@@ -367,6 +369,16 @@ class _Cycle(RequestResponseCycle):
         if self._problem is not None:
             raise self._problem
         return message
+
+
+def _ending_quietly(app: Any) -> Any:
+    """The application, whose requests have answered when the server ends them because it cannot wait any longer; uvicorn would log a fault."""
+
+    async def until_cancelled(scope: Any, receive: Any, send: Any) -> None:
+        with suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return until_cancelled
 
 
 def _too_many_bytes() -> Problem:
