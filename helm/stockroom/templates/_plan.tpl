@@ -62,22 +62,26 @@ The inputs of the capacity plan, from the values: what describes the pods is der
 {{- add (mul 2 .pgbouncer.replicas) 1 -}}
 {{- end -}}
 
-{{/* Which value to change for which input. */}}
+{{/*
+Which value to change for which input, and how many of the input one of the value makes. A name that is empty follows from another value.
+*/}}
 {{- define "stockroom.inputNames" -}}
-cpuLimitMillicores: resources.limits.cpu
-memoryLimitBytes: resources.limits.memory
-replicaCeiling: {{ ternary "autoscaling.maxReplicas" "replicas" .Values.autoscaling.enabled }}
-surgePods: strategy.maxSurge
-jobReplicaCeiling: worker.replicas
-{{- range list "workersPerPodCeiling" "terminatingPods" "jobTerminatingPods" "maxConnections" "superuserReservedConnections" "reservedConnections" "roleConnectionLimit" "otherClientConnections" }}
-{{ . }}: capacity.{{ . }}
+cpuLimitMillicores: {name: resources.limits.cpu}
+memoryLimitBytes: {name: resources.limits.memory}
+replicaCeiling: {name: {{ if .Values.capacity.replicaCeiling }}capacity.replicaCeiling{{ else if .Values.autoscaling.enabled }}autoscaling.maxReplicas{{ else }}replicas{{ end }}}
+surgePods: {name: strategy.maxSurge}
+jobReplicaCeiling: {name: worker.replicas}
+terminatingPods: {name: {{ if kindIs "invalid" .Values.capacity.terminatingPods }}""{{ else }}capacity.terminatingPods{{ end }}}
+{{- range list "workersPerPodCeiling" "jobTerminatingPods" "maxConnections" "superuserReservedConnections" "reservedConnections" "roleConnectionLimit" "otherClientConnections" }}
+{{ . }}: {name: capacity.{{ . }}}
 {{- end }}
+pgbouncer: {name: pgbouncer.enabled}
 {{- if .Values.pgbouncer.enabled }}
-pgbouncerMaxClientConnections: pgbouncer.maxClientConnections
-pgbouncerServerConnections: (pgbouncer.poolSize x {{ include "stockroom.pgbouncer.peakPods" .Values }})
+pgbouncerMaxClientConnections: {name: pgbouncer.maxClientConnections}
+pgbouncerServerConnections: {name: pgbouncer.poolSize, factor: {{ include "stockroom.pgbouncer.peakPods" .Values }}}
 {{- else }}
-pgbouncerMaxClientConnections: capacity.pgbouncerMaxClientConnections
-pgbouncerServerConnections: capacity.pgbouncerServerConnections
+pgbouncerMaxClientConnections: {name: capacity.pgbouncerMaxClientConnections}
+pgbouncerServerConnections: {name: capacity.pgbouncerServerConnections}
 {{- end }}
 {{- end -}}
 
