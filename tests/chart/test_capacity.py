@@ -90,8 +90,16 @@ def test_two_thousand_random_deployments_are_decided_as_python_decides_them(rend
     for inputs, found in rendered_cases:
         decision = plan(inputs)
         a = decision.arithmetic
-        assert (found["a"]["workersPerPod"], found["a"]["peakPods"], found["a"]["peakWorkers"]) == (a.workers_per_pod, a.peak_pods, a.peak_workers)
-        assert (found["a"]["usable"], found["a"]["ours"], found["a"]["budget"]) == (a.usable_connections, a.our_connections, a.budget_connections)
+        assert (found["a"]["workersPerPod"], found["a"]["peakPods"], found["a"]["peakWorkers"]) == (
+            a.workers_per_pod,
+            a.peak_pods,
+            a.peak_workers,
+        )
+        assert (found["a"]["usable"], found["a"]["ours"], found["a"]["budget"]) == (
+            a.usable_connections,
+            a.our_connections,
+            a.budget_connections,
+        )
         assert (found["a"]["cap"], found["a"]["demand"]) == (a.cap_connections_per_pool, a.demand_connections_per_pool), inputs
         if isinstance(decision, Plan):
             assert found["plan"] == {
@@ -121,6 +129,10 @@ def test_it_is_explained_in_the_same_words(rendered_cases: list[tuple[Inputs, di
         expected = explain(plan(inputs))
         names = {name: camel_case(name) for name in sorted(asdict(inputs), key=len, reverse=True)}
         for name, chart_name in names.items():
-            expected = expected.replace(f"{name}=", f"{chart_name}=").replace(f"binds: {name}", f"binds: {chart_name}").replace(f"({name})", f"({chart_name})")
+            expected = (
+                expected.replace(f"{name}=", f"{chart_name}=")
+                .replace(f"binds: {name}", f"binds: {chart_name}")
+                .replace(f"({name})", f"({chart_name})")
+            )
         lines = [line.split() for line in expected.splitlines() if not line.startswith("hashes per worker")]
         assert [line.split() for line in found["text"].splitlines()] == lines
