@@ -82,7 +82,9 @@ class TestAwaitSchema:
         url = new_database("template1")
         code, _, err = stockroom("await-schema", "--wait-seconds", "0", APP_DATABASE_URL=url)
         assert code == 1
-        assert err.startswith(f"error: waited for 0 s and the schema is at nothing and has to be at {migrations.head()}\n  run `stockroom migrate`")
+        assert err.startswith(
+            f"error: waited for 0 s and the schema is at nothing and has to be at {migrations.head()}\n  run `stockroom migrate`"
+        )
 
     def test_of_a_database_that_is_away_tells_that(self, stockroom: Stockroom) -> None:
         url = "postgresql://nobody:secret-word@127.0.0.1:1/nothing"

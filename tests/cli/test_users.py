@@ -156,7 +156,11 @@ class TestEnsureAdmin:
         settings = {"APP_ADMIN_EMAIL": "Eva@Example.com", "APP_ADMIN_PASSWORD": PASSWORD}
         assert stockroom("user", "ensure-admin", **settings) == (0, "created Eva@Example.com\n", "")
         assert user(operator, "eva@example.com")[1:] == (["admin"], 1, True)
-        assert stockroom("user", "ensure-admin", **settings | {"APP_ADMIN_EMAIL": "adam@example.com"}) == (0, "there are users already\n", "")
+        assert stockroom("user", "ensure-admin", **settings | {"APP_ADMIN_EMAIL": "adam@example.com"}) == (
+            0,
+            "there are users already\n",
+            "",
+        )
         assert operator.execute("SELECT count(*) FROM app_user").fetchone() == (1,)
 
     def test_needs_a_password(self, stockroom: Stockroom, operator: psycopg.Connection) -> None:

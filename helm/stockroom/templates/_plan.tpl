@@ -34,7 +34,7 @@ The inputs of the capacity plan, from the values: what describes the pods is der
 {{- $ceiling := int64 (default $replicas $given.replicaCeiling) -}}
 {{- $surge := include "stockroom.pods" (list $values.strategy.maxSurge $ceiling) | int64 -}}
 {{- $_ := set $in "replicaCeiling" $ceiling -}}
-{{- $_ := set $in "surgePods" (int64 (default $surge $given.surgePods)) -}}
+{{- $_ := set $in "surgePods" (int64 (ternary $surge $given.surgePods (kindIs "invalid" $given.surgePods))) -}}
 {{- $_ := set $in "terminatingPods" $ceiling -}}
 {{- if not (kindIs "invalid" $given.terminatingPods) -}}{{- $_ := set $in "terminatingPods" (int64 $given.terminatingPods) -}}{{- end -}}
 {{- /* Job workers are stopped before new ones start (Recreate), but one that is deleted or evicted ends while its successor starts. */ -}}
