@@ -175,7 +175,10 @@ def test_tests_and_load_test_run_only_when_asked_for_and_go_when_they_have_succe
     for found in tests:
         assert "hook-succeeded" in found["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
     (load_test,) = pod_of(manifests.get("Job", "stockroom-load-test"))["spec"]["containers"]
-    assert load_test["args"][:3] == ["run", "--host", "http://stockroom:80"]
+    assert load_test["args"][:7] == [
+        "run", "--host", "http://stockroom:80", "--metrics", "http://stockroom-pods:8000/metrics", "--username", "admin@example.com",
+    ]  # fmt: skip
+    assert environment(load_test)["STOCKROOM_PASSWORD"]["secretKeyRef"]["key"] == "admin-password"
 
 
 def test_names_stay_within_what_kubernetes_takes(render: Render) -> None:
