@@ -25,6 +25,13 @@ RESOURCES = [
     {"name": "namespaces", "kind": "Namespace", "namespaced": False, "verbs": ["get"]},
 ]
 
+ARGO_CD = {
+    "name": "argoproj.io",
+    "versions": [{"groupVersion": "argoproj.io/v1alpha1", "version": "v1alpha1"}],
+    "preferredVersion": {"groupVersion": "argoproj.io/v1alpha1", "version": "v1alpha1"},
+}
+NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+
 
 @contextmanager
 def cluster(objects: dict[str, Object]) -> Iterator[str]:
@@ -36,6 +43,7 @@ def cluster(objects: dict[str, Object]) -> Iterator[str]:
             found = objects.get(path) or {
                 "/api": {"kind": "APIVersions", "versions": ["v1"]},
                 "/apis": {"kind": "APIGroupList", "groups": []},
+                "/apis/argoproj.io/v1alpha1": {"kind": "APIResourceList", "groupVersion": "argoproj.io/v1alpha1", "resources": []},
                 "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": RESOURCES},
                 "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
             }.get(path)
@@ -62,24 +70,29 @@ def cluster(objects: dict[str, Object]) -> Iterator[str]:
         server.server_close()
 
 
+@contextmanager
+def connected(objects: dict[str, Object]) -> Iterator[helm.Config]:
+    """Helm, with such a cluster."""
+    with cluster(objects) as address:
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {"server": address}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "namespace": "shop"}}],
+            "current-context": "c",
+        }
+        with helm.Config(kubeconfig_content=json.dumps(kubeconfig), namespace="shop") as config:
+            yield config
+
+
 @pytest.fixture
 def render_on(chart: helm.Chart) -> LookingRender:
     """Renders as `helm upgrade` does on a cluster that has these objects."""
 
     def render(objects: list[Object], values: dict[str, Any]) -> Manifests:
         paths = {f"/api/v1/namespaces/shop/{found['kind'].lower()}s/{found['metadata']['name']}": found for found in objects}
-        with cluster(paths) as address:
-            kubeconfig = json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "c", "cluster": {"server": address}}],
-                    "contexts": [{"name": "c", "context": {"cluster": "c", "namespace": "shop"}}],
-                    "current-context": "c",
-                }
-            )
-            with helm.Config(kubeconfig_content=kubeconfig, namespace="shop") as config:
-                return Manifests(config.render(chart, values, name="stockroom", namespace="shop", is_upgrade=True))
+        with connected(paths) as config:
+            return Manifests(config.render(chart, values, name="stockroom", namespace="shop", is_upgrade=True))
 
     return render
 
@@ -94,6 +107,22 @@ def test_generated_secrets_survive_an_upgrade_and_new_keys_join_them(render_on: 
     kept, found = decoded(first), decoded(second)
     assert found == kept | {"pgbouncer-url": f"postgresql://stockroom:{kept['database-password']}@stockroom-pgbouncer:6432/stockroom"}
     assert decoded(render_on([], {}).get("Secret")) != kept
+
+
+@pytest.mark.parametrize(
+    ("has_argo_cd", "can_look", "values", "is_refused"),
+    [(True, False, {}, True), (True, False, {"existingSecret": "mine"}, False), (True, True, {}, False), (False, False, {}, False)],
+)
+def test_under_argo_cd_which_cannot_look_a_secret_of_yours_is_asked_for(
+    chart: helm.Chart, has_argo_cd: bool, can_look: bool, values: dict[str, Any], is_refused: bool
+) -> None:
+    groups = {"/apis": {"kind": "APIGroupList", "groups": [ARGO_CD] if has_argo_cd else []}}
+    objects = groups | ({"/api/v1/namespaces/shop": NAMESPACE} if can_look else {})
+    # The stand-in knows no schemas, so that even what renders ends there.
+    with connected(objects) as config, pytest.raises(helm.HelmError) as error:
+        config.install(chart, "stockroom", values, dry_run="server")
+    assert ("every rendering would make other secrets" in str(error.value)) is is_refused
+    assert is_refused or "failed to download openapi" in str(error.value)
 
 
 def test_a_secret_of_yours_that_changes_restarts_the_pods_at_the_next_upgrade(render_on: LookingRender) -> None:
