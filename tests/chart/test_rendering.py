@@ -1,9 +1,6 @@
 """What the chart promises of what it renders."""
 
 import base64
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,28 +181,3 @@ def test_tests_and_load_test_run_only_when_asked_for_and_go_when_they_have_succe
 def test_names_stay_within_what_kubernetes_takes(render: Render) -> None:
     for found in render(OPTIONS["evaluation behind a PgBouncer, with a load test"], name="a" * 53):
         assert len(found["metadata"]["name"]) <= 63
-
-
-class TestPgbouncersConfiguration:
-    """The script of its init container, run here as it runs there."""
-
-    def configured(self, chart_folder: Path, folder: Path, url: str) -> tuple[str, str]:
-        settings = {"APP_DATABASE_DIRECT_URL": url, "PGBOUNCER_FOLDER": str(folder), "MAX_CLIENT_CONNECTIONS": "1000", "POOL_SIZE": "10"}
-        subprocess.run([sys.executable, "-c", (chart_folder / "files" / "pgbouncer.py").read_text()], env=settings, check=True)
-        return (folder / "pgbouncer.ini").read_text(), (folder / "userlist.txt").read_text()
-
-    def test_leads_to_the_database_of_the_url(self, chart_folder: Path, tmp_path: Path) -> None:
-        settings, users = self.configured(
-            chart_folder, tmp_path, "postgresql://shop:p%40ss%22w'rd@db.internal:5433/stockroom?sslmode=require"
-        )
-        lines = settings.splitlines()
-        assert lines[1] == "\"stockroom\" = host='db.internal' port='5433' dbname='stockroom' connect_query='SET statement_timeout = 5000'"
-        assert {"server_tls_sslmode = require", "max_client_conn = 1000", "default_pool_size = 10", "pool_mode = transaction"} <= set(lines)
-        assert users == '"shop" "p@ss""w\'rd"\n'
-
-    def test_names_a_database_like_its_user_when_the_url_names_none(self, chart_folder: Path, tmp_path: Path) -> None:
-        assert (
-            self.configured(chart_folder, tmp_path, "postgresql://shop:secret@db")[0]
-            .splitlines()[1]
-            .startswith("\"shop\" = host='db' port='5432'")
-        )
