@@ -111,6 +111,22 @@ class TestScaling:
         assert "PodDisruptionBudget" not in render({"replicas": 1}).kinds()
 
 
+def test_large_numbers_reach_the_settings_as_they_were_written(render: Render) -> None:
+    values = {"settings": {"APP_MAX_BODY_BYTES": 2_000_000, "APP_SEND_TIMEOUT_SECONDS": 12.5, "APP_CORS_CREDENTIALS": True}}
+    bouncer = {"pgbouncer": {"enabled": True, "maxClientConnections": 1_000_000}}
+    settings = render(values | bouncer | {"capacity": {"arrivalRatePerWorkerPerSecond": 1_000_000}}).get("ConfigMap")["data"]
+    assert settings["APP_MAX_BODY_BYTES"] == "2000000"
+    assert settings["APP_SEND_TIMEOUT_SECONDS"] == "12.5"
+    assert settings["APP_CORS_CREDENTIALS"] == "true"
+    assert settings["APP_PGBOUNCER_MAX_CLIENT_CONNECTIONS"] == settings["APP_ARRIVAL_RATE_PER_WORKER_PER_SECOND"] == "1000000"
+    (configure,) = (
+        found
+        for found in containers(pod_of(render(values | bouncer).get("Deployment", "stockroom-pgbouncer")))
+        if found["name"] == "configure"
+    )
+    assert environment(configure)["MAX_CLIENT_CONNECTIONS"] == "1000000"
+
+
 class TestSecrets:
     @pytest.mark.parametrize(
         ("option", "url", "direct"),
