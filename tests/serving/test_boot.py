@@ -97,7 +97,7 @@ async def test_no_signal_and_no_variable_of_gunicorn_changes_what_was_planned(
     assert drain + shutdown < int(config["graceful_timeout"]) <= drain + shutdown + 10
 
 
-async def test_a_request_that_does_not_end_is_cut_when_its_time_is_over(
+async def test_a_request_that_does_not_end_is_cut_when_its_time_is_over_told_so_and_rolled_back(
     admin: httpx.AsyncClient, environment: dict[str, str], database_url: str
 ) -> None:
     place = await a_location(admin, "BER-1")
@@ -113,8 +113,13 @@ async def test_a_request_that_does_not_end_is_cut_when_its_time_is_over(
         server.process.terminate()
         code, output = await server.end(5)
         answer = await waiting
-    assert (code, answer.status_code) == (0, 500), answer.text
+        await holder.rollback()
+    problem = answer.json()
+    assert (code, answer.status_code, problem["type"], answer.headers["Connection"]) == (0, 503, "/problems/overloaded", "close")
+    assert "stopping" in problem["detail"]
+    assert (await admin.get(f"{API}/locations/{place['id']}")).json() == place
     assert b"timeout graceful shutdown exceeded" in output
+    assert [line for line in output.splitlines() if b"Traceback" in line] == []
 
 
 class TestBootCheck:

@@ -136,30 +136,6 @@ async def test_a_server_that_is_told_to_stop_drains_loses_nothing_and_ends_in_ti
         assert secret.encode() not in output
 
 
-async def test_a_request_that_the_server_cannot_wait_for_is_told_so_and_rolled_back(
-    admin: httpx.AsyncClient, environment: dict[str, str], database_url: str
-) -> None:
-    place = await a_location(admin, "BER-1")
-    impatient = {**environment, "APP_DRAIN_SECONDS": "0", "APP_SHUTDOWN_SECONDS": "1"}
-    async with (
-        serving(impatient) as server,
-        httpx.AsyncClient(base_url=server.url, headers=admin.headers, timeout=30) as client,
-        await psycopg.AsyncConnection.connect(database_url) as holder,
-    ):
-        await holder.execute("SELECT FROM location FOR UPDATE")
-        in_flight = asyncio.create_task(client.patch(f"{API}/locations/{place['id']}", json={"name": "Berlin"}))
-        await until(lambda: somebody_waits_for_a_lock(database_url), 10)
-        server.process.terminate()
-        answer = await in_flight
-        code, output = await server.end()
-        await holder.rollback()
-    assert (answer.status_code, answer.json()["type"], answer.headers["Connection"]) == (503, "/problems/overloaded", "close")
-    assert "stopping" in answer.json()["detail"]
-    assert code == 0
-    assert [line for line in output.splitlines() if b"Traceback" in line] == []
-    assert (await admin.get(f"{API}/locations/{place['id']}")).json() == place
-
-
 async def test_a_server_that_is_told_to_drain_first_loses_nothing_and_then_stops_without_waiting_again(environment: dict[str, str]) -> None:
     drain_seconds = 3.0
     async with serving(environment | {"APP_CPU_LIMIT": "2", "APP_DRAIN_SECONDS": str(drain_seconds)}) as server:
