@@ -4,6 +4,7 @@ The application refuses them as well, at three times the price: a task, a scope 
 from one who is not a browser's page.
 """
 
+import asyncio
 import re
 from collections.abc import Sequence
 
@@ -32,11 +33,22 @@ class Door:
         refusals = admission.refusals
         self._headers = [*refusals.headers, *([(b"vary", b"Origin")] if varies else [])]
         self._next_body = refusals.next_body
+        self._coming = 0
 
     @property
     def is_closed(self) -> bool:
         """Whether requests are turned away. Who drains says something else than usual, which is for the application to say."""
-        return self._admission.is_full and not is_draining()
+        return self._admission.in_flight + self._coming >= self._admission.limit and not is_draining()
+
+    def let_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count a request whose task has not begun. Else all that are read in one round of the loop would pass, to be refused at more expense."""
+        if self._coming == 0:
+            # Before any task that is made after this.
+            loop.call_soon(self._forget_the_coming)
+        self._coming += 1
+
+    def _forget_the_coming(self) -> None:
+        self._coming = 0
 
     def refusal(self, url: bytes, headers: Headers, server_headers: Headers) -> bytes | None:
         """The whole answer to a GET; None for what the application has to look at.

@@ -114,6 +114,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._check_length()
         if self._door.is_closed and self._turn_away():
             return
+        self._door.let_in(self.loop)
         if len(self.pipeline) >= MAX_QUEUED_REQUESTS:
             raise TooManyRequests(f"More than {MAX_QUEUED_REQUESTS} requests wait on this connection.", retry_after_seconds=1)
         try:
