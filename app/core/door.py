@@ -14,7 +14,7 @@ from app.core.request_ids import request_id
 
 # What needs no decoding, and is not a probe. Nothing that has a body or an Origin stands in such a request's head.
 _PLAIN_ADDRESS = re.compile(rb"(/api/[A-Za-z0-9._~:/-]*)(?:\?.*)?")
-_NOT_PLAIN = (b"origin", b"content-length", b"transfer-encoding")
+_NOT_PLAIN = frozenset({b"origin", b"content-length", b"transfer-encoding"})
 _STATUS_LINE = b"HTTP/1.1 503 Service Unavailable\r\n"
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -33,6 +33,8 @@ class Door:
         refusals = admission.refusals
         self._headers = [*refusals.headers, *([(b"vary", b"Origin")] if varies else [])]
         self._next_body = refusals.next_body
+        self._server_headers: Headers = ()
+        self._head = b""
         self._coming = 0
 
     @property
@@ -47,21 +49,26 @@ class Door:
             loop.call_soon(self._forget_the_coming)
         self._coming += 1
 
-    def _forget_the_coming(self) -> None:
-        self._coming = 0
-
     def refusal(self, url: bytes, headers: Headers, server_headers: Headers) -> bytes | None:
         """The whole answer to a GET; None for what the application has to look at.
 
         Args:
             url: as in the request line.
             headers: the request's, names in lower case.
-            server_headers: which every answer has.
+            server_headers: which every answer has; the same object for as long as they are the same.
         """
         address = _PLAIN_ADDRESS.fullmatch(url)
-        if address is None or any(name in _NOT_PLAIN for name, _ in headers):
+        if address is None or not _NOT_PLAIN.isdisjoint(dict(headers)):
             return None
+        if server_headers is not self._server_headers:
+            self._server_headers, self._head = server_headers, self._head_after(server_headers)
         own_id = request_id(headers).encode()
         body = self._next_body(address[1], own_id)
-        lines = [*server_headers, *self._headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", own_id)]
-        return b"".join([_STATUS_LINE, *(b"%b: %b\r\n" % line for line in lines), b"\r\n", body])
+        return self._head % (len(body), own_id) + body
+
+    def _head_after(self, server_headers: Headers) -> bytes:
+        lines = b"".join(b"%b: %b\r\n" % line for line in (*server_headers, *self._headers))
+        return _STATUS_LINE + lines.replace(b"%", b"%%") + b"content-length: %d\r\nx-request-id: %b\r\n\r\n"
+
+    def _forget_the_coming(self) -> None:
+        self._coming = 0

@@ -240,8 +240,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if refusal is None:
             return False
         self.transport.write(refusal)
+        self.server_state.total_requests += 1
+        # Without uvicorn's timer: `check` ends what is idle for too long as well.
         self._enter("done")
-        self.on_response_complete()
         return True
 
     def _check_size(self) -> None:

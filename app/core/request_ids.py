@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from secrets import token_hex
+from random import getrandbits
 
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 
@@ -12,5 +12,5 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _WELL_FORMED.fullmatch(value):
             return str(value, "ascii")
-    # As random as a UUID, at a fifth of its cost.
-    return token_hex(16)
+    # Nobody gains by guessing one, so no system call for its randomness; the generator is seeded anew in every worker.
+    return f"{getrandbits(128):032x}"

@@ -122,11 +122,11 @@ def a_post(admin: httpx.AsyncClient, rest: bytes, *headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def a_connection(settings: Settings) -> AsyncIterator[tuple[LimitedProtocol, Client]]:
+async def a_connection(settings: Settings, *, places: int = sys.maxsize) -> AsyncIterator[tuple[LimitedProtocol, Client]]:
     """One that has been answered once, in this process and with nobody who checks it."""
     app = Starlette(routes=[Route("/", _say_done)])
     app.state.settings = settings
-    app.state.door = Door(Admission(sys.maxsize), varies=False)
+    app.state.door = Door(Admission(places), varies=False)
     config = Config(app, log_config=None, timeout_keep_alive=75)
     config.load()
     state = ServerState()

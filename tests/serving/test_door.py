@@ -8,8 +8,10 @@ import httpx
 import psycopg
 import pytest
 
+from app.core.admission import Admission
 from app.core.config import Settings
-from tests.serving.clients import HOST, ORIGIN, SOON, Client, connected
+from app.core.door import Door
+from tests.serving.clients import HOST, ORIGIN, SOON, Client, a_connection, connected
 from tests.serving.servers import Server, environment_of, serving, until
 from tests.shop import API
 
@@ -126,3 +128,24 @@ async def test_who_waits_for_an_answer_gets_that_one_first(small: Server, admin:
         assert first.reader._buffer == b""  # type: ignore[attr-defined] # nothing came before its turn
     # `full` has read the 200 of the request that was first.
     assert (await first.answer()).status in (404, 422)
+
+
+async def test_a_connection_that_is_idle_after_a_refusal_is_closed_in_time(settings: Settings) -> None:
+    async with a_connection(settings, places=0) as (connection, client):
+        client.send(b"GET /api/v1/products HTTP/1.1\r\n" + HOST + b"\r\n")
+        (await client.answer()).problem(503, "overloaded")
+        now = asyncio.get_running_loop().time()
+        connection.check(now + connection.timeout_keep_alive - 1)
+        assert not connection.transport.is_closing()
+        connection.check(now + connection.timeout_keep_alive + 1)
+        assert await client.end() == b""
+
+
+async def test_what_is_read_in_one_round_of_the_loop_does_not_pass_as_one(settings: Settings) -> None:
+    door = Door(Admission(2), varies=False)
+    loop = asyncio.get_running_loop()
+    for closed in (False, False, True):
+        assert door.is_closed is closed
+        door.let_in(loop)
+    await asyncio.sleep(0)
+    assert not door.is_closed
