@@ -141,7 +141,7 @@ async def test_a_connection_that_is_idle_after_a_refusal_is_closed_in_time(setti
         assert await client.end() == b""
 
 
-async def test_what_is_read_in_one_round_of_the_loop_does_not_pass_as_one(settings: Settings) -> None:
+async def test_what_is_read_in_one_round_of_the_loop_does_not_pass_as_one() -> None:
     door = Door(Admission(2), varies=False)
     loop = asyncio.get_running_loop()
     for closed in (False, False, True):
