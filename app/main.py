@@ -101,7 +101,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = settings.require_database_url()
     database = Database(url, settings, pool_size=plan.pool_size)
     direct = DirectConnection(url, timeout_seconds=2.0, prepares=settings.prepares_statements)
-    admission = Admission(plan.pool_size + plan.waiters_per_worker)
+    admission = Admission.of(pool_size=plan.pool_size, waiters=plan.waiters_per_worker)
     process = Process(
         settings=settings,
         plan=plan,

@@ -117,7 +117,7 @@ def _reported(error: BaseException, scope: Scope) -> Problem:
 
 
 def _is_one_too_many(scope: Scope) -> bool:
-    return scope["path"] not in _QUIET and scope["app"].state.process.admission.is_full
+    return scope["path"] not in _QUIET and scope["app"].state.process.admission.is_full()
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:

@@ -6,6 +6,7 @@ Requests in flight are the arrival rate times the time in the service (Little's 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil, inf
 
 import structlog
 
@@ -14,25 +15,45 @@ from app.core.problems import MEDIA_TYPE, Overloaded
 
 _log = structlog.get_logger()
 
+_STANDING_SHARE = 0.3
+_BURST_SECONDS = 0.1
+
 
 class Admission:
     """Counts the requests that are being worked on, and refuses one too many. Used as a context manager around the work.
 
     A request is worked on from when its body has arrived until its answer is made: who sends or reads slowly takes nobody's place.
 
+    A burst may take all places, for it is worked off soon. A queue that stands serves nobody sooner and makes all wait (RFC 8289 section 3.1): when there
+    have been `standing` requests for a tenth of a second, and never half as few, no more than these are admitted.
+
     Args:
-        limit: the most at once: the pool's connections, and those who may wait for one.
+        limit: the most at once.
+        standing: the most for longer; as many unless given.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, standing: int | None = None) -> None:
         self.limit = limit
+        self.standing = limit if standing is None else standing
         self.in_flight = 0
         self.refusals = Refusals()
+        self._crowded_since = inf
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next one would be refused."""
-        return self.in_flight >= self.limit
+    @classmethod
+    def of(cls, *, pool_size: int, waiters: int) -> "Admission":
+        """For a pool's connections and those who may wait for one; three tenths of these for longer."""
+        return cls(pool_size + waiters, standing=pool_size + ceil(waiters * _STANDING_SHARE))
+
+    def is_full(self, coming: int = 0) -> bool:
+        """Whether the next one would be refused.
+
+        Args:
+            coming: how many are admitted already and not yet counted.
+        """
+        requests = self.in_flight + coming
+        if requests < self.standing:
+            return False
+        return requests >= self.limit or time.monotonic() - self._crowded_since > _BURST_SECONDS
 
     def __enter__(self) -> None:
         """Take a place.
@@ -40,22 +61,32 @@ class Admission:
         Raises:
             Overloaded: there is none.
         """
-        if self.is_full:
+        if self.is_full():
             raise _overloaded()
-        self.in_flight += 1
+        self._enter()
 
     def __exit__(self, *_: object) -> None:
         """Give it back."""
+        self._leave()
+
+    def _enter(self) -> None:
+        self.in_flight += 1
+        if self.in_flight >= self.standing and self._crowded_since == inf:
+            self._crowded_since = time.monotonic()
+
+    def _leave(self) -> None:
         self.in_flight -= 1
+        if self.in_flight <= self.standing // 2:
+            self._crowded_since = inf
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
         """Give a place back for as long as the block runs: what is waited for there has a bound of its own."""
-        self.in_flight -= 1
+        self._leave()
         try:
             yield
         finally:
-            self.in_flight += 1
+            self._enter()
 
 
 class Refusals:

@@ -40,7 +40,7 @@ class Door:
     @property
     def is_closed(self) -> bool:
         """Whether requests are turned away. Who drains says something else than usual, which is for the application to say."""
-        return self._admission.in_flight + self._coming >= self._admission.limit and not is_draining()
+        return self._admission.is_full(self._coming) and not is_draining()
 
     def let_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count a request whose task has not begun. Else all that are read in one round of the loop would pass, to be refused at more expense."""

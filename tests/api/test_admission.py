@@ -22,6 +22,7 @@ PRODUCTS = f"{API}/products"
 def one_place(process: Process, monkeypatch: pytest.MonkeyPatch) -> Admission:
     """Room for one request at a time."""
     monkeypatch.setattr(process.admission, "limit", 1)
+    monkeypatch.setattr(process.admission, "standing", 1)
     return process.admission
 
 
@@ -37,7 +38,7 @@ async def held(viewer: httpx.AsyncClient, one_place: Admission, monkeypatch: pyt
 
     monkeypatch.setattr(products, "list_products", waiting)
     task = asyncio.create_task(viewer.get(PRODUCTS))
-    while not one_place.is_full:
+    while not one_place.is_full():
         await asyncio.sleep(0)
     yield may_end
     may_end.set()
@@ -160,6 +161,54 @@ async def test_refusals_are_counted_and_logged_once_a_second(
         await viewer.get(PRODUCTS)
     assert await refusals() - before == 20
     assert capsys.readouterr().out.count("requests_refused") <= 1
+
+
+class TestAQueue:
+    """Of a hundred places, thirty of them for longer."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """The time, in seconds, to be set."""
+        now = [0.0]
+        monkeypatch.setattr("app.core.admission.time.monotonic", lambda: now[0])
+        return now
+
+    def test_that_is_a_burst_may_fill_all_places(self, clock: list[float]) -> None:
+        admission = Admission(100, standing=30)
+        clock[0] = 5
+        for _ in range(100):
+            assert not admission.is_full()
+            admission.__enter__()
+        assert admission.is_full()
+
+    def test_that_stands_is_held_to_what_may_stand(self, clock: list[float]) -> None:
+        admission = Admission(100, standing=30)
+        for _ in range(60):
+            admission.__enter__()
+        clock[0] = 0.2
+        for _ in range(31):
+            assert admission.is_full()
+            admission.__exit__()
+        for _ in range(1000):
+            assert not admission.is_full()
+            admission.__enter__()
+            assert admission.is_full()
+            clock[0] += 0.05
+            admission.__exit__()
+
+    def test_that_was_worked_off_leaves_room_for_the_next_burst(self, clock: list[float]) -> None:
+        admission = Admission(100, standing=30)
+        for _ in range(50):
+            admission.__enter__()
+        clock[0] = 10
+        for _ in range(35):
+            admission.__exit__()
+        for _ in range(85):
+            admission.__enter__()
+        assert admission.in_flight == 100
+
+    def test_of_connections_and_waiters_may_stand_with_three_tenths_of_the_waiters(self) -> None:
+        assert [(made.limit, made.standing) for made in (Admission.of(pool_size=5, waiters=w) for w in (1, 100))] == [(6, 6), (105, 35)]
 
 
 class TestTheDeadline:
