@@ -21,6 +21,7 @@ class Admission:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_flight = 0
+        self.admitted = 0
 
     @property
     def is_full(self) -> bool:
@@ -36,6 +37,7 @@ class Admission:
         if self.in_flight >= self.limit:
             raise overloaded()
         self.in_flight += 1
+        self.admitted += 1
 
     def __exit__(self, *_: object) -> None:
         """Give it back."""
