@@ -204,14 +204,16 @@ def summed_up(samples: Sequence[Sample]) -> ServerSide | None:
         return None
     first, last = samples[0], samples[-1]
     seconds = last.at - first.at
-    requests = _increase(first.requests, last.requests)
+    # gunicorn's arbiter has the metrics too, but never uses them.
+    workers = [name for name, used in last.cpu_seconds.items() if used > 0]
+    requests = {name: count for name, count in _increase(first.requests, last.requests).items() if name in workers}
     cpu = sum(_increase(first.cpu_seconds, last.cpu_seconds).values())
     served = sum(requests.values())
     wait, hold, lag = (_between(getattr(first, name), getattr(last, name)) for name in ("wait", "hold", "lag"))
     holds = hold.get(math.inf, 0.0)
     return ServerSide(
         pods=last.pods,
-        workers=len(last.requests),
+        workers=len(workers),
         cpu_limit=last.cpu_limit,
         cpu_cores=cpu / seconds,
         cpu_per_request_ms=_ratio(cpu * 1000, served),

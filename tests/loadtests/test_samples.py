@@ -51,6 +51,21 @@ def test_costs_are_of_the_time_between_the_first_sample_and_the_last() -> None:
     assert [round(moment.requests_per_second) for moment in side.moments] == [100, 100]
 
 
+def test_who_used_no_cpu_is_no_worker() -> None:
+    def workers(requests: int) -> str:
+        used = {"1": (0, 0.0), "2": (requests, 1.5), "3": (requests, 1.5)}
+        lines = [
+            f'stockroom_worker_requests{{pid="{pid}"}} {count}\nstockroom_worker_cpu_seconds{{pid="{pid}"}} {cpu}\n'
+            for pid, (count, cpu) in used.items()
+        ]
+        return "".join(lines)
+
+    side = summed_up([sample_of({"a": workers(0)}, at=0), sample_of({"a": workers(50)}, at=1)])
+    assert side is not None
+    assert side.workers == 2
+    assert side.requests_by_worker == [0.5, 0.5]
+
+
 def test_one_sample_tells_nothing() -> None:
     assert summed_up([sample_of({"a": a_pod()}, at=0)]) is None
 
