@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 CALIBRATION = (2.0, 4.0, 6.0, 8.0)
 """Times the rate of the first step, in bursts: a low load, at which each operation costs what it costs under a high one."""
 
-_CALIBRATION_SECONDS = 5.0
 _SETTLE_SECONDS = 0.5
 
 
@@ -103,7 +102,7 @@ def trial(limits: Objectives, console: Console) -> list[Result]:
         with console.status("starting PostgreSQL and a server …"):
             here = stack.enter_context(machine())
             deployment = stack.enter_context(here.running())
-        found = knee(deployment, scenario, limits, "poisson", start=50, seconds=4, seed=1, console=console)
+        found = knee(deployment, scenario, limits, "poisson", start=50, seconds=3, seed=1, console=console)
         rate = found.knee.rate if found.knee else 0.0
         swept = _sweep(here, points, scenario, limits, rounds=2, overload=1.4 * rate, normal=0.6 * rate, seconds=3, console=console)
         ran = run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=10, seed=1, console=console)
@@ -112,7 +111,7 @@ def trial(limits: Objectives, console: Console) -> list[Result]:
 
 def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, seconds: float, seed: int) -> Result:
     bursts = replace(ready, kind="bursts")
-    calibration = [watched.step(bursts, rate, _CALIBRATION_SECONDS, seed) for rate in (factor * start for factor in CALIBRATION)]
+    calibration = [watched.step(bursts, rate, seconds, seed) for rate in (factor * start for factor in CALIBRATION)]
     steps: list[Judged] = []
 
     def measure(rate: float) -> knees.Tried:

@@ -1,9 +1,10 @@
 """The report: one HTML file with everything in it, for somebody who was not there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from loadtests.knee import Knee
+from loadtests.markup import STYLE, bullets, grid, how_to_read, ms, table
 from loadtests.plots import BLUE, GREEN, GREY, ORANGE, RED, Mark, Series, chart, heat_map
 from loadtests.results import Judged, Result
 from loadtests.steps import LATE_MS, WARM_UP_SECONDS, Step
@@ -12,38 +13,16 @@ from loadtests.sweep import TOLERANCE, Swept
 _MOST_LATENCY = 4.0
 """Latencies above so many times their objective are drawn at the plot's edge: how bad is no longer interesting."""
 
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#111827;max-width:1180px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.7rem;margin:0}
-h2{font-size:1.25rem;margin:2.4rem 0 .4rem;border-bottom:1px solid #e5e7eb;padding-bottom:.3rem}
-h3{font-size:1rem;margin:1.4rem 0 .3rem}
-.verdict{border-radius:8px;padding:.8rem 1.1rem;margin:1rem 0}
-.verdict b{font-size:1.15rem}
-.pass{background:#dcfce7}
-.fail{background:#fee2e2}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(460px,1fr));gap:14px}
-.plots svg{border:1px solid #e5e7eb;border-radius:8px;width:100%}
-table{border-collapse:collapse;font-size:13px;margin:.4rem 0}
-td,th{padding:3px 12px 3px 0;text-align:right;border-bottom:1px solid #f0f1f3;white-space:nowrap}
-th{font-weight:600}
-td:first-child,th:first-child{text-align:left}
-.wide td:last-child,.wide th:last-child{text-align:left;white-space:normal}
-.note{color:#4b5563}
-.bad{color:#b91c1c}
-.good{color:#15803d}
-ul{margin:.3rem 0}
-"""
-
 
 def page(results: Sequence[Result]) -> str:
     """All results on one page."""
     failures = [f"{result.command}: {failure}" for result in results for failure in result.failures]
     if failures:
-        verdict = f'<div class="verdict fail"><b>It does not hold</b>{_list(failures)}</div>'
+        verdict = f'<div class="verdict fail"><b>It does not hold</b>{bullets(failures)}</div>'
     else:
         verdict = '<div class="verdict pass"><b>It holds</b><div>Every objective is met, nothing is wrong with the sizes, and the books agree.</div></div>'
-    body = "".join([_head(results), verdict, _summary(results), *map(_section, results), _how_to_read()])
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Stockroom load test</title><style>{_STYLE}</style><body>{body}</body></html>\n'
+    body = "".join([_head(results), verdict, _summary(results), *map(_section, results), how_to_read()])
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Stockroom load test</title><style>{STYLE}</style><body>{body}</body></html>\n'
 
 
 def _head(results: Sequence[Result]) -> str:
@@ -58,14 +37,14 @@ def _summary(results: Sequence[Result]) -> str:
         if result.command == "run":
             step = result.steps[0].step
             lines.append(
-                f"Run, {result.scenario}: {step.rate:.0f} operations a second were offered for {step.seconds:.0f} s; p99 {_ms(step.total.p99_ms)},"
+                f"Run, {result.scenario}: {step.rate:.0f} operations a second were offered for {step.seconds:.0f} s; p99 {ms(step.total.p99_ms)},"
                 f" {step.total.refused_rate:.2%} refused, {step.total.error_rate:.2%} errors. Nearest to its limit: {result.binding}."
             )
         if result.knee is not None:
             lines.append(f"Knee, {result.scenario}: {_knee_in_words(result.knee)}")
         if result.sweep is not None:
             lines.append(f"Sizing: {result.sweep.verdict}.")
-    return _list(lines)
+    return bullets(lines)
 
 
 def _knee_in_words(knee: Knee) -> str:
@@ -84,7 +63,7 @@ def _knee_in_words(knee: Knee) -> str:
 def _section(result: Result) -> str:
     parts = [f"<h2>{escape(result.command.capitalize())}: {escape(result.scenario)}</h2>"]
     if result.sizing_faults:
-        parts.append(f'<div class="verdict fail"><b>The sizing is wrong</b>{_list(result.sizing_faults)}</div>')
+        parts.append(f'<div class="verdict fail"><b>The sizing is wrong</b>{bullets(result.sizing_faults)}</div>')
     if result.sweep is not None:
         parts.append(_sweep(result.sweep))
     elif result.command == "run":
@@ -141,7 +120,7 @@ def _run(judged: Judged, result: Result) -> str:
         ),
     ]
     return (
-        f"<p>{escape(_offered_in_words(judged))}</p>{_findings(judged)}{_plots(plots)}<h3>Requests by route</h3>{_routes(judged)}"
+        f"<p>{escape(_offered_in_words(judged))}</p>{_findings(judged)}{grid(plots)}<h3>Requests by route</h3>{_routes(judged)}"
         f"<h3>The server's side</h3>{_server(judged)}{_errors(judged)}"
     )
 
@@ -210,7 +189,7 @@ def _knee(result: Result) -> str:
             [Series("measured", sorted((step.mean_in_flight, step.served_per_second) for step in ordered), GREEN), *_law(knee, ordered)],
         ),
     ]
-    return f"<p>{escape(_knee_in_words(knee))}</p>{_cross_checks(knee)}{_plots(plots)}<h3>Every step</h3>{_steps(result.steps)}"
+    return f"<p>{escape(_knee_in_words(knee))}</p>{_cross_checks(knee)}{grid(plots)}<h3>Every step</h3>{_steps(result.steps)}"
 
 
 def _last_of_each_rate(steps: Sequence[Judged]) -> list[Step]:
@@ -244,7 +223,7 @@ def _cross_checks(knee: Knee) -> str:
             f"The Universal Scalability Law, fitted to all steps (relative error {law.error:.0%}):"
             f" contention {law.contention:.3g}, crosstalk {law.crosstalk:.3g}, {most}."
         )
-    return _list(lines)
+    return bullets(lines)
 
 
 def _sweep(swept: Swept) -> str:
@@ -259,7 +238,7 @@ def _sweep(swept: Swept) -> str:
             str(cell.sizing) + (" (derived)" if cell.sizing == swept.derived else ""),
             f"{cell.throughput:.0f}",
             f"{cell.throughput_ratio.median:.3f} ({cell.throughput_ratio.low:.3f} to {cell.throughput_ratio.high:.3f})",
-            _ms(cell.p99_ms),
+            ms(cell.p99_ms),
             "" if cell.p99_ratio is None else f"{cell.p99_ratio.median:.2f} ({cell.p99_ratio.low:.2f} to {cell.p99_ratio.high:.2f})",
             "" if cell.peak_connections is None else str(cell.peak_connections),
         )
@@ -271,7 +250,7 @@ def _sweep(swept: Swept) -> str:
         f" {TOLERANCE} within the interval, and its p99 is not certainly longer."
     )
     head = ("workers x pool", "served/s", "derived / this", "p99", "derived / this", "most connections")
-    return f"<p>{escape(swept.verdict.capitalize())}.</p>{_plots(plots)}{_table(head, rows)}<p class=note>{escape(note)}</p>"
+    return f"<p>{escape(swept.verdict.capitalize())}.</p>{grid(plots)}{table(head, rows)}<p class=note>{escape(note)}</p>"
 
 
 def _offered_in_words(judged: Judged) -> str:
@@ -294,7 +273,7 @@ def _findings(judged: Judged) -> str:
         )
         for finding in judged.findings
     ]
-    return _table(("objective", "found", "at most", ""), rows, raw=True)
+    return table(("objective", "found", "at most", ""), rows, raw=True)
 
 
 def _found(value: float | None) -> tuple[str]:
@@ -329,7 +308,7 @@ def _steps(steps: Sequence[Judged]) -> str:
             (
                 f"{step.rate:.0f}",
                 f"{step.served_per_second:.0f}",
-                *(_ms(value) for value in (step.total.p50_ms, step.total.p95_ms, step.total.p99_ms)),
+                *(ms(value) for value in (step.total.p50_ms, step.total.p95_ms, step.total.p99_ms)),
                 f"{step.total.refused_rate:.2%}",
                 f"{step.total.error_rate:.2%}",
                 *(
@@ -341,7 +320,7 @@ def _steps(steps: Sequence[Judged]) -> str:
                 "; ".join(judged.failures) or "ok",
             )
         )
-    return _table(head, rows, kind="wide")
+    return table(head, rows, kind="wide")
 
 
 def _routes(judged: Judged) -> str:
@@ -349,13 +328,13 @@ def _routes(judged: Judged) -> str:
         (
             found.name,
             str(found.requests),
-            *(_ms(value) for value in (found.p50_ms, found.p95_ms, found.p99_ms, found.max_ms)),
+            *(ms(value) for value in (found.p50_ms, found.p95_ms, found.p99_ms, found.max_ms)),
             str(found.refused),
             str(found.errors),
         )
         for found in [*judged.step.by_name, judged.step.total]
     ]
-    return _table(("", "requests", "p50", "p95", "p99", "longest", "refused", "errors"), rows)
+    return table(("", "requests", "p50", "p95", "p99", "longest", "refused", "errors"), rows)
 
 
 def _server(judged: Judged) -> str:
@@ -382,13 +361,13 @@ def _server(judged: Judged) -> str:
         ),
         ("PostgreSQL's CPU", "not measured" if server.database_cpu_cores is None else f"{server.database_cpu_cores:.2f} cores"),
     ]
-    return _table(("", ""), rows, kind="wide")
+    return table(("", ""), rows, kind="wide")
 
 
 def _errors(judged: Judged) -> str:
     if not judged.step.errors:
         return ""
-    return "<h3>Errors</h3>" + _table(("", "times"), [(text, str(count)) for text, count in judged.step.errors.items()])
+    return "<h3>Errors</h3>" + table(("", "times"), [(text, str(count)) for text, count in judged.step.errors.items()])
 
 
 def _checks(result: Result) -> str:
@@ -396,40 +375,10 @@ def _checks(result: Result) -> str:
         (check.name, str(check.looked_at), '<span class="bad">no</span>' if check.problems else '<span class="good">yes</span>')
         for check in result.checks
     ]
-    return _table(("", "looked at", "holds"), rows, raw=True) + _list(problem for check in result.checks for problem in check.problems[:10])
-
-
-def _how_to_read() -> str:
-    return f"""<h2>How to read this</h2><ul>
-<li><b>Open loop.</b> Operations begin when they are due, whether or not those before are done, and their time counts from that moment.
-A test whose users wait for each answer slows down with the server and hides its queues.</li>
-<li><b>An operation</b> is one request, or several that need each other: reserve and commit.
-Rates are of operations where they are offered, and of requests where they are served.</li>
-<li><b>Refused</b> is 503 or 429 with <code>Retry-After</code>: the server protects itself. An error is all else that is no proper answer.</li>
-<li><b>The first {WARM_UP_SECONDS:g} s</b> of a step are not counted.
-A step is void, and proves nothing, when less than 98 % of its arrivals went out, or when the generator was saturated.</li>
-<li><b>The knee</b> is the highest rate that met every objective. A rate that failed was tried twice.</li>
-</ul>"""
+    return table(("", "looked at", "holds"), rows, raw=True) + bullets(
+        problem for check in result.checks for problem in check.problems[:10]
+    )
 
 
 def _limit_marks(**limits: float | None) -> list[Mark]:
     return [Mark(f"{name.replace('_', ' ')} objective", RED, y=limit) for name, limit in limits.items() if limit is not None]
-
-
-def _plots(plots: Iterable[str]) -> str:
-    return f'<div class="plots">{"".join(plots)}</div>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, raw: bool = False, kind: str = "") -> str:
-    show = str if raw else escape
-    lines = "".join("<tr>" + "".join(f"<td>{show(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<table class="{kind}"><tr>{"".join(f"<th>{escape(cell)}</th>" for cell in head)}</tr>{lines}</table>'
-
-
-def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f} ms"
