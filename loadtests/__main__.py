@@ -107,7 +107,7 @@ def sweep(
     workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2,4",
     pools: Annotated[str, typer.Option(help="Pool sizes, with commas.")] = "2,5,10",
     rounds: Annotated[int, typer.Option(min=1, help="How often each point is measured.")] = 3,
-    overload_rate: Annotated[float, typer.Option(help="Operations a second, more than can be served.")] = 1400,
+    overload_rate: Annotated[float, typer.Option(help="Operations a second, to be more than can be served; raised until it is.")] = 1400,
     normal_rate: Annotated[float, typer.Option(help="Operations a second, well below the knee.")] = 500,
     duration: _Duration = 5,
     scenario: _Scenario = "mixed",

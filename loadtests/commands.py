@@ -28,6 +28,7 @@ CALIBRATION = (2.0, 4.0, 6.0, 8.0)
 """Times the rate of the first step, in bursts: a low load, at which each operation costs what it costs under a high one."""
 
 _SETTLE_SECONDS = 0.5
+_OVERLOADED = 0.1
 
 
 def run(
@@ -149,11 +150,12 @@ def _sweep(
     seconds: float,
     console: Console,
 ) -> Result:
-    with here.running() as planned, bench(planned, scenario) as ready, Watched(console, 2 * rounds * len(points) + 1) as watched:
+    with here.running() as planned, bench(planned, scenario) as ready, Watched(console, 2 * rounds * len(points) + 2) as watched:
         server = watched.step(ready, normal, seconds, 1).server
         if server is None:
             raise UnreachableError(f"{planned.metrics_url} does not answer")
         derived = Sizing(server.workers, round(server.pool_size / server.workers))
+        overload = _more_than_can_be_served(ready, watched, overload, seconds)
         steps: list[Judged] = []
 
         def visit(point: Sizing, number: int) -> sweeps.Visit:
@@ -174,6 +176,15 @@ def _sweep(
             sweep=sweeps.judged(visited, derived),
             checks=ready.checked(),
         )
+
+
+def _more_than_can_be_served(ready: Bench, watched: Watched, rate: float, seconds: float) -> float:
+    """A rate, or the next one above it of which a good part is refused: served whole, it would say nothing about the most that can be served."""
+    while True:
+        step = watched.step(ready, rate, seconds, 1)
+        if step.void or step.total.refused_rate >= _OVERLOADED:
+            return rate
+        rate *= 1.25
 
 
 def _judged(step: Step, limits: Objectives) -> Judged:

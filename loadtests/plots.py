@@ -147,7 +147,8 @@ def _mark(mark: Mark, x_of: "_Scale", y_of: "_Scale", number: int) -> str:
     if at < _TOP - 1:
         return ""
     line = f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}" {style}/>'
-    return line + f'<text x="{_LEFT + 4}" y="{at - 4:.1f}" fill="{mark.colour}">{escape(mark.label)}</text>'
+    label_at = at - 4 if at > _TOP + 12 else at + 13
+    return line + f'<text x="{_LEFT + 4}" y="{label_at:.1f}" fill="{mark.colour}">{escape(mark.label)}</text>'
 
 
 def _legend(entries: Sequence[tuple[str, str, bool]]) -> list[str]:
