@@ -69,7 +69,8 @@ class Result:
     @property
     def is_void(self) -> bool:
         """Whether nothing could be told."""
-        return self.command == "run" and any(judged.step.void for judged in self.steps)
+        swept_in_vain = self.sweep is not None and self.sweep.is_void
+        return swept_in_vain or (self.command == "run" and any(judged.step.void for judged in self.steps))
 
     @property
     def failures(self) -> list[str]:
@@ -79,7 +80,9 @@ class Result:
             found += [failure for judged in self.steps for failure in judged.failures]
         if self.knee is not None and not self.knee.rate:
             found.append("no rate that was tried met the objectives")
-        if self.sweep is not None and not self.sweep.holds:
+        if self.sweep is not None and self.sweep.is_void:
+            found.append(f"the sweep tells nothing: the derived point alone differed by {self.sweep.spread:.0%} from round to round")
+        elif self.sweep is not None and not self.sweep.holds:
             found.append(self.sweep.verdict)
         for check in self.checks:
             found += [f"{check.name}: {problem}" for problem in check.problems[:_MOST_PROBLEMS]]

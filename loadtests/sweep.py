@@ -15,6 +15,10 @@ TOLERANCE = 0.95
 """The derived point is right when its throughput is at least this share of the best one's, as far as the interval tells."""
 
 
+MOST_SPREAD = 0.3
+"""When rounds of the derived point alone differ by more than this share of their median, the machine was too restless to tell anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
     """A point measured once.
@@ -61,6 +65,7 @@ class Swept:
         derived: the point that the plan chooses.
         cells: every point.
         best: the point with the most throughput.
+        spread: by how much the derived point's throughput differed from round to round, as a share of its median.
         holds: whether the derived point is as good as it claims.
         verdict: that in words.
     """
@@ -68,8 +73,14 @@ class Swept:
     derived: Sizing
     cells: list[Cell]
     best: Sizing
+    spread: float
     holds: bool
     verdict: str
+
+    @property
+    def is_void(self) -> bool:
+        """Whether nothing could be told."""
+        return self.spread > MOST_SPREAD
 
 
 def visits(points: Sequence[Sizing], rounds: int, measure: Callable[[Sizing, int], Visit], seed: int = 1) -> Iterator[Visit]:
@@ -95,10 +106,13 @@ def judged(found: Sequence[Visit], derived: Sizing) -> Swept:
     best = max(cells, key=lambda cell: cell.throughput)
     enough = best.throughput_ratio.high >= TOLERANCE
     no_worse = best.p99_ratio is None or best.p99_ratio.low <= 1
+    ours = sorted(visit.overload.served_per_second for visit in by_point[derived].values())
+    spread = (ours[-1] - ours[0]) / max(1e-9, ours[len(ours) // 2])
     return Swept(
         derived=derived,
         cells=cells,
         best=best.sizing,
+        spread=spread,
         holds=enough and no_worse,
         verdict=_words(derived, best, enough=enough, no_worse=no_worse),
     )

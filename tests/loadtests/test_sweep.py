@@ -43,6 +43,12 @@ def test_a_slow_round_that_hits_both_changes_no_ratio() -> None:
     assert (cell.throughput_ratio.low, cell.throughput_ratio.high) == (1, 1)
 
 
+def test_a_machine_too_restless_for_one_point_tells_nothing() -> None:
+    speeds = {1: 1000, 2: 400, 3: 1000}
+    assert judged([a_visit(DERIVED, number, speed) for number, speed in speeds.items()], DERIVED).is_void
+    assert not judged([a_visit(DERIVED, number, 1000 + number) for number in speeds], DERIVED).is_void
+
+
 def test_the_derived_point_must_have_been_measured() -> None:
     with pytest.raises(ValueError, match="1 x 5 was not measured"):
         judged([a_visit(OTHER, 1, 100)], DERIVED)
