@@ -17,6 +17,7 @@ from loadtests.deployment import Deployment, Sizing, from_environment
 from loadtests.objectives import ObjectivesError
 from loadtests.results import Result, ResultError
 from loadtests.scenarios import SCENARIOS, Scenario
+from loadtests.sweep import NothingMeasuredError
 
 CANNOT_TELL = 2
 
@@ -148,7 +149,7 @@ def _explained() -> Iterator[None]:
     """Turn what a person can mend into a line on standard error."""
     try:
         yield
-    except (UnreachableError, ApiError, ObjectivesError, ResultError, OSError) as error:
+    except (UnreachableError, ApiError, NothingMeasuredError, ObjectivesError, ResultError, OSError) as error:
         _fail(str(error))
 
 

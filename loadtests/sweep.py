@@ -19,6 +19,10 @@ MOST_SPREAD = 0.3
 """When rounds of the derived point alone differ by more than this share of their median, the machine was too restless to tell anything."""
 
 
+class NothingMeasuredError(Exception):
+    """There is nothing to compare with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
     """A point measured once.
@@ -92,17 +96,18 @@ def visits(points: Sequence[Sizing], rounds: int, measure: Callable[[Sizing, int
 
 
 def judged(found: Sequence[Visit], derived: Sizing) -> Swept:
-    """Compare every point with the derived one.
+    """Compare every point with the derived one, in rounds in which neither was void.
 
     Raises:
-        ValueError: the derived point was not measured.
+        NothingMeasuredError: there is no such round of the derived point.
     """
     by_point: dict[Sizing, dict[int, Visit]] = {}
     for visit in found:
-        by_point.setdefault(visit.sizing, {})[visit.round] = visit
+        if not (visit.overload.void or visit.normal.void):
+            by_point.setdefault(visit.sizing, {})[visit.round] = visit
     if derived not in by_point:
-        raise ValueError(f"the derived point {derived} was not measured")
-    cells = [_cell(point, rounds, by_point[derived]) for point, rounds in by_point.items()]
+        raise NothingMeasuredError(f"the derived point {derived} was not measured: none of its steps counts")
+    cells = [_cell(point, rounds, by_point[derived]) for point, rounds in by_point.items() if rounds.keys() & by_point[derived].keys()]
     best = max(cells, key=lambda cell: cell.throughput)
     enough = best.throughput_ratio.high >= TOLERANCE
     no_worse = best.p99_ratio is None or best.p99_ratio.low <= 1

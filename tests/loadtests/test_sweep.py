@@ -3,7 +3,7 @@
 import pytest
 
 from loadtests.deployment import Sizing
-from loadtests.sweep import Visit, judged, visits
+from loadtests.sweep import NothingMeasuredError, Visit, judged, visits
 from tests.loadtests.made import a_step
 
 DERIVED, OTHER = Sizing(1, 5), Sizing(2, 5)
@@ -50,5 +50,12 @@ def test_a_machine_too_restless_for_one_point_tells_nothing() -> None:
 
 
 def test_the_derived_point_must_have_been_measured() -> None:
-    with pytest.raises(ValueError, match="1 x 5 was not measured"):
+    with pytest.raises(NothingMeasuredError, match="1 x 5 was not measured"):
         judged([a_visit(OTHER, 1, 100)], DERIVED)
+
+
+def test_rounds_in_which_a_point_was_void_do_not_count() -> None:
+    void = Visit(OTHER, 2, overload=a_step(1000, served=5000, void="late"), normal=a_step(100))
+    swept = judged([a_visit(DERIVED, 1, 100), a_visit(DERIVED, 2, 100), a_visit(OTHER, 1, 90), void], DERIVED)
+    assert swept.best == DERIVED
+    assert {cell.sizing: cell.throughput for cell in swept.cells} == {DERIVED: 100, OTHER: 90}
