@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import psutil
 import psycopg
@@ -69,6 +72,8 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
     """
     cores = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
+        # SIGTERM would else leave PostgreSQL and the servers behind.
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stockroom-loadtest-", ignore_cleanup_errors=True)))
         os.sched_setaffinity(0, set(cores[1:]) or set(cores))
         stack.callback(os.sched_setaffinity, 0, set(cores))
@@ -85,6 +90,10 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
         with psycopg.connect(postgres.admin_url) as admin:
             postmaster = psutil.Process(admin.info.backend_pid).ppid()
         yield Machine(url, variables, postmaster, cores[0], quota)
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 async def _fill(url: str) -> None:
