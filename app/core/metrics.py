@@ -42,6 +42,15 @@ ADMISSION_LIMIT = Gauge("stockroom_admission_limit", "Requests that may be in fl
 REQUESTS_IN_FLIGHT = Gauge("stockroom_requests_in_flight", "Requests that are being worked on.", multiprocess_mode="livesum")
 ADMISSION_REFUSALS_TOTAL = Counter("stockroom_admission_refusals_total", "Requests refused because too many were in flight.")
 
+# Gauges, because several workers' counters are added up, and these two are about how evenly the load is spread over them.
+WORKER_REQUESTS = Gauge(
+    "stockroom_worker_requests", "Requests that a worker has admitted so far; with several, by `pid`.", multiprocess_mode="liveall"
+)
+WORKER_CPU_SECONDS = Gauge(
+    "stockroom_worker_cpu_seconds", "CPU time that a worker has used so far; with several, by `pid`.", multiprocess_mode="liveall"
+)
+CPU_LIMIT_CORES = Gauge("stockroom_cpu_limit_cores", "The CPU limit that the sizes were planned for.", multiprocess_mode="livemax")
+
 EVENT_LOOP_LAG_SECONDS = Histogram(
     "stockroom_event_loop_lag_seconds", "How much later than asked the event loop woke a timer, ten times a second.", buckets=_SHORT
 )

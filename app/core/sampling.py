@@ -1,6 +1,7 @@
-"""What is looked at ten times a second instead of being counted at every request: the pool, admission, the event loop, the kernel's throttling."""
+"""What is looked at ten times a second instead of being counted at every request: the pool, admission, the event loop, CPU time and throttling."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,7 @@ async def sampled(process: Process) -> AsyncIterator[None]:
     metrics.POOL_SIZE.set(process.database.pool.largest)
     metrics.ADMISSION_LIMIT.set(process.admission.limit)
     metrics.PLANNED_PEAK_CONNECTIONS.set(process.plan.peak_connections)
+    metrics.CPU_LIMIT_CORES.set(process.plan.inputs.cpu_limit_millicores / 1000)
     async with in_background(_sample(process)):
         yield
 
@@ -33,6 +35,8 @@ async def _sample(process: Process) -> None:
         metrics.POOL_CHECKED_OUT.set(pool.checked_out)
         metrics.POOL_WAITING.set(pool.waiting)
         metrics.REQUESTS_IN_FLIGHT.set(process.admission.in_flight)
+        metrics.WORKER_REQUESTS.set(process.admission.admitted)
+        metrics.WORKER_CPU_SECONDS.set(time.process_time())
         asked_for = loop.time() + _INTERVAL_SECONDS
         await asyncio.sleep(_INTERVAL_SECONDS)
         metrics.EVENT_LOOP_LAG_SECONDS.observe(max(0.0, loop.time() - asked_for))

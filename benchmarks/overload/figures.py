@@ -76,9 +76,9 @@ _PERIOD_US = 10_000
 
 
 @contextmanager
-def cpu_quota() -> Iterator[Path | None]:
-    """A control group with `QUOTA_PERCENT` of a core, as its `cgroup.procs`; None where none can be made."""
-    quota_us = _PERIOD_US * QUOTA_PERCENT // 100
+def cpu_quota(percent: int = QUOTA_PERCENT) -> Iterator[Path | None]:
+    """A control group with so much of a core, as its `cgroup.procs`; None where none can be made."""
+    quota_us = _PERIOD_US * percent // 100
     v1, v2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
     group = (v1 if v1.exists() else v2) / f"stockroom-bench-{uuid4().hex[:8]}"
     try:

@@ -103,9 +103,24 @@ async def test_pool_and_admission_are_seen_by_route_and_as_they_are(admin: httpx
     assert now["stockroom_db_pool_size"] == process.plan.pool_size
     assert now["stockroom_admission_limit"] == process.plan.pool_size + process.plan.waiters_per_worker
     assert now["stockroom_planned_peak_connections"] == process.plan.peak_connections
+    assert now["stockroom_cpu_limit_cores"] == process.plan.inputs.cpu_limit_millicores / 1000
     assert (now["stockroom_db_pool_checked_out"], now["stockroom_db_pool_waiting"], now["stockroom_requests_in_flight"]) == (0, 0, 0)
     (lag,) = [sample.value for sample in after["stockroom_event_loop_lag_seconds"].samples if sample.name.endswith("_count")]
     assert lag > 0
+
+
+async def test_each_worker_tells_what_it_has_admitted_and_used(admin: httpx.AsyncClient) -> None:
+    async def now() -> tuple[float, float]:
+        await asyncio.sleep(0.15)
+        found = await families(admin)
+        return found["stockroom_worker_requests"].samples[0].value, found["stockroom_worker_cpu_seconds"].samples[0].value
+
+    before = await now()
+    for _ in range(3):
+        await admin.get(f"{API}/products")
+    after = await now()
+    assert after[0] == before[0] + 3
+    assert after[1] > before[1]
 
 
 async def test_everything_measured_is_named_as_ours_and_explained(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,196 @@
+"""The commands' work: steps in their order, with a progress bar, summed up as results."""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from loadtests import capacity, objectives
+from loadtests import knee as knees
+from loadtests import sweep as sweeps
+from loadtests.api import UnreachableError
+from loadtests.arrivals import Arrivals
+from loadtests.deployment import Deployment, Sizing
+from loadtests.measuring import Bench, bench
+from loadtests.objectives import Objectives
+from loadtests.progress import Watched
+from loadtests.results import Judged, Result
+from loadtests.scenarios import SCENARIOS, Scenario
+from loadtests.steps import Step
+
+if TYPE_CHECKING:
+    from loadtests.local import Machine
+
+CALIBRATION = (2.0, 4.0, 6.0, 8.0)
+"""Times the rate of the first step, in bursts: a low load, at which each operation costs what it costs under a high one."""
+
+_SETTLE_SECONDS = 0.5
+_OVERLOADED = 0.1
+
+
+def run(
+    deployment: Deployment,
+    scenario: Scenario,
+    limits: Objectives,
+    kind: Arrivals,
+    *,
+    rate: float,
+    seconds: float,
+    seed: int,
+    console: Console,
+) -> Result:
+    """One step, held against the objectives."""
+    with bench(deployment, scenario, kind) as ready, Watched(console, 1) as watched:
+        judged = _judged(watched.step(ready, rate, seconds, seed), limits)
+        watched.say(judged)
+        server = judged.step.server
+        return Result(
+            command="run",
+            description=deployment.description,
+            scenario=scenario.name,
+            objectives=limits,
+            steps=[judged],
+            sizing_faults=capacity.sizing_faults(server) if server else [],
+            binding=capacity.binding(judged.step),
+            checks=ready.checked(),
+        )
+
+
+def knee(
+    deployment: Deployment,
+    scenario: Scenario,
+    limits: Objectives,
+    kind: Arrivals,
+    *,
+    start: float,
+    seconds: float,
+    seed: int,
+    console: Console,
+) -> Result:
+    """Calibrate at low load, then search."""
+    with bench(deployment, scenario, kind) as ready, Watched(console, 18) as watched:
+        return _knee(ready, watched, limits, start=start, seconds=seconds, seed=seed)
+
+
+def sweep(
+    points: Sequence[Sizing],
+    scenario: Scenario,
+    limits: Objectives,
+    *,
+    rounds: int,
+    overload: float,
+    normal: float,
+    seconds: float,
+    console: Console,
+) -> Result:
+    """Every point once a round, on a server of its own."""
+    from loadtests.local import machine
+
+    with console.status("starting PostgreSQL …"), machine(max_connections=_connections(points)) as here:
+        return _sweep(here, points, scenario, limits, rounds=rounds, overload=overload, normal=normal, seconds=seconds, console=console)
+
+
+def trial(limits: Objectives, console: Console) -> list[Result]:
+    """The knee, a small sweep around it, and a run well below it, last."""
+    from loadtests.local import machine
+
+    scenario = SCENARIOS["mixed"]
+    points = [Sizing(1, 2), Sizing(1, 5), Sizing(2, 5)]
+    with ExitStack() as stack:
+        with console.status("starting PostgreSQL and a server …"):
+            here = stack.enter_context(machine())
+            deployment = stack.enter_context(here.running())
+        found = knee(deployment, scenario, limits, "poisson", start=50, seconds=3, seed=1, console=console)
+        rate = found.knee.rate if found.knee else 0.0
+        swept = _sweep(here, points, scenario, limits, rounds=2, overload=1.4 * rate, normal=0.6 * rate, seconds=3, console=console)
+        ran = run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=10, seed=1, console=console)
+    return [found, swept, ran]
+
+
+def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, seconds: float, seed: int) -> Result:
+    bursts = replace(ready, kind="bursts")
+    calibration = [watched.step(bursts, rate, seconds, seed) for rate in (factor * start for factor in CALIBRATION)]
+    steps: list[Judged] = []
+
+    def measure(rate: float) -> knees.Tried:
+        judged = _judged(watched.step(ready, rate, seconds, seed + len(steps)), limits)
+        watched.say(judged)
+        steps.append(judged)
+        # What an overload has left in the queues shall not be the next step's.
+        time.sleep(_SETTLE_SECONDS)
+        return knees.Tried(judged.step, judged.failures)
+
+    found = knees.found(list(knees.search(measure, start)), calibration)
+    highest = max((judged.step for judged in steps), key=lambda step: step.rate)
+    return Result(
+        command="knee",
+        description=ready.deployment.description,
+        scenario=ready.scenario.name,
+        objectives=limits,
+        steps=steps,
+        calibration=calibration,
+        knee=found,
+        sizing_faults=capacity.sizing_faults(highest.server) if highest.server else [],
+        checks=ready.checked(),
+    )
+
+
+def _sweep(
+    here: "Machine",
+    points: Sequence[Sizing],
+    scenario: Scenario,
+    limits: Objectives,
+    *,
+    rounds: int,
+    overload: float,
+    normal: float,
+    seconds: float,
+    console: Console,
+) -> Result:
+    with here.running() as planned, bench(planned, scenario) as ready, Watched(console, 2 * rounds * len(points) + 2) as watched:
+        server = watched.step(ready, normal, seconds, 1).server
+        if server is None:
+            raise UnreachableError(f"{planned.metrics_url} does not answer")
+        derived = Sizing(server.workers, round(server.pool_size / server.workers))
+        overload = _more_than_can_be_served(ready, watched, overload, seconds)
+        steps: list[Judged] = []
+
+        def visit(point: Sizing, number: int) -> sweeps.Visit:
+            with here.running(point) as deployment:
+                at = replace(ready, deployment=deployment)
+                low = watched.step(at, normal, seconds, number, f"{point}, round {number}")
+                high = watched.step(at, overload, seconds, number, f"{point}, round {number}")
+            steps.extend(Judged(step, []) for step in (low, high))
+            return sweeps.Visit(point, number, high, low)
+
+        visited = list(sweeps.visits(list(dict.fromkeys([derived, *points])), rounds, visit))
+        return Result(
+            command="sweep",
+            description=planned.description,
+            scenario=scenario.name,
+            objectives=limits,
+            steps=steps,
+            sweep=sweeps.judged(visited, derived),
+            checks=ready.checked(),
+        )
+
+
+def _more_than_can_be_served(ready: Bench, watched: Watched, rate: float, seconds: float) -> float:
+    """A rate, or the next one above it of which a good part is refused: served whole, it would say nothing about the most that can be served."""
+    while True:
+        step = watched.step(ready, rate, seconds, 1)
+        if step.void or step.total.refused_rate >= _OVERLOADED:
+            return rate
+        rate *= 1.25
+
+
+def _judged(step: Step, limits: Objectives) -> Judged:
+    return Judged(step, objectives.check(step, limits))
+
+
+def _connections(points: Sequence[Sizing]) -> int:
+    """PostgreSQL's `max_connections` for the largest of them, and all others."""
+    return max(100, 50 + max(point.workers * (point.pool + 1) for point in points))

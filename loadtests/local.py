@@ -1,0 +1,114 @@
+"""A deployment on this machine: an embedded PostgreSQL with the demo shop, and servers with one core of their own."""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+import psycopg
+from pydantic import SecretStr
+
+from app.core import migrations
+from app.core.config import Settings
+from app.core.db import Database
+from app.core.embedded import EmbeddedPostgres
+from app.services import imports
+from benchmarks.overload.figures import cpu_quota
+from benchmarks.serving import EMAIL, PASSWORD, SERVE, create_user, environment, serving
+from loadtests.deployment import Deployment, Sizing
+
+LIMIT_PERCENT = 50
+"""Of a core, for the server under test: a small pod. With a whole one, PostgreSQL and the generator on the other would be the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What servers need that are started here.
+
+    Args:
+        database_url: of the embedded PostgreSQL.
+        variables: of a server.
+        postmaster: PostgreSQL's first process.
+        server_core: what servers run on, alone.
+        quota: the control group that holds each of them to its CPU limit; None where none can be made.
+    """
+
+    database_url: str
+    variables: dict[str, str]
+    postmaster: int
+    server_core: int
+    quota: Path | None
+
+    @contextmanager
+    def running(self, sizing: Sizing | None = None) -> Iterator[Deployment]:
+        """A server that is ready, with the sizes that the plan derives for one core unless others are given."""
+        command = SERVE if sizing is None else (sys.executable, "-m", "loadtests.sized", str(sizing.workers), str(sizing.pool))
+        with serving(command, self.variables, "/healthz", cores={self.server_core}, group=self.quota) as server:
+            yield Deployment(
+                host=server.url,
+                username=EMAIL,
+                password=PASSWORD,
+                metrics_url=f"{server.url}/metrics",
+                database_url=self.database_url,
+                postmaster=self.postmaster,
+                description=_description(self),
+            )
+
+
+@contextmanager
+def machine(*, max_connections: int = 100) -> Iterator[Machine]:
+    """Start PostgreSQL with the demo shop, and move this process off the core that servers will have.
+
+    Args:
+        max_connections: PostgreSQL's.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        # SIGTERM would else leave PostgreSQL and the servers behind.
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stockroom-loadtest-", ignore_cleanup_errors=True)))
+        os.sched_setaffinity(0, set(cores[1:]) or set(cores))
+        stack.callback(os.sched_setaffinity, 0, set(cores))
+        # Started from here, it inherits the cores: what servers run on is theirs alone.
+        postgres = EmbeddedPostgres(folder, max_connections=max_connections)
+        stack.callback(postgres.remove)
+        postgres.start()
+        url = postgres.database_url
+        migrations.upgrade(url)
+        asyncio.run(_fill(url))
+        quota = stack.enter_context(cpu_quota(LIMIT_PERCENT))
+        variables = environment(folder, url, drain_seconds=0, cpu_limit=f"{LIMIT_PERCENT * 10}m" if quota else "1")
+        create_user(variables)
+        with psycopg.connect(postgres.admin_url) as admin:
+            postmaster = psutil.Process(admin.info.backend_pid).ppid()
+        yield Machine(url, variables, postmaster, cores[0], quota)
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+async def _fill(url: str) -> None:
+    database = Database(url, Settings(_env_file=None, database_url=SecretStr(url)), pool_size=2)
+    try:
+        await imports.load_demo(database)
+    finally:
+        await database.close()
+
+
+def _description(machine: Machine) -> str:
+    count = os.cpu_count() or 1
+    held = (
+        f"held to {LIMIT_PERCENT} % of it by a control group" if machine.quota else "which it has whole: no control group can be made here"
+    )
+    if count == 1:
+        return f"one machine of one core, that server, PostgreSQL and generator take from each other; the server is {held}"
+    return f"one machine of {count} cores: the server on core {machine.server_core}, {held}; PostgreSQL and the generator share the rest"

@@ -1,0 +1,84 @@
+"""Measuring a deployment: steps of a scenario, one after the other, with its server side."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+import uvloop
+
+from loadtests import arrivals, consistency, importing, offering
+from loadtests.api import Api, UnreachableError
+from loadtests.arrivals import Arrivals
+from loadtests.deployment import Deployment
+from loadtests.sampler import Sampler
+from loadtests.scenarios import Scenario
+from loadtests.shop import Shop, close_shop, open_shop
+from loadtests.steps import Step, step_of
+from loadtests.wire import Client
+
+_FEWEST_CONNECTIONS, _MOST_CONNECTIONS = 8, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A deployment that is ready to be measured.
+
+    Args:
+        deployment: which one.
+        scenario: what is asked of it.
+        shop: what it is asked about.
+        kind: how arrivals are distributed.
+    """
+
+    deployment: Deployment
+    scenario: Scenario
+    shop: Shop
+    kind: Arrivals
+
+    def measure(self, rate: float, seconds: float, seed: int) -> Step:
+        """Offer a rate for some seconds.
+
+        Raises:
+            UnreachableError: nobody listens there.
+        """
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._measured(rate, seconds, seed))
+
+    def checked(self) -> list[consistency.Check]:
+        """Whether the books agree with what was done so far."""
+        return consistency.check(self.shop, self.deployment.database_url)
+
+    async def _measured(self, rate: float, seconds: float, seed: int) -> Step:
+        due = arrivals.schedule(self.kind, rate=rate, seconds=seconds, seed=seed)
+        operations = list(islice(self.scenario.draw(self.shop, random.Random(seed)), len(due)))
+        client = Client(self.deployment.host, self.shop.api.token)
+        sampler = Sampler(self.deployment.metrics_url, self.deployment.database_url, postmaster=self.deployment.postmaster)
+        connections = min(_MOST_CONNECTIONS, max(_FEWEST_CONNECTIONS, int(rate / 10)))
+        try:
+            async with sampler.running() as samples:
+                offered = await offering.offer(client, due, operations, connections=connections)
+        except OSError as error:
+            raise UnreachableError(f"{self.deployment.host} does not answer: {error}") from None
+        finally:
+            client.close()
+            await asyncio.sleep(0.05)
+        return step_of(offered, samples, scenario=self.scenario.name, arrivals=self.kind, rate=rate, seconds=seconds, seed=seed)
+
+
+@contextmanager
+def bench(deployment: Deployment, scenario: Scenario, kind: Arrivals = "poisson") -> Iterator[Bench]:
+    """Log in, make what the scenario needs, and tidy up afterwards.
+
+    Raises:
+        UnreachableError: the deployment does not answer, or does not let the user in.
+        ApiError: the user may not do what is needed.
+    """
+    shop = open_shop(Api(deployment.host, deployment.username, deployment.password))
+    try:
+        with importing.beside(deployment.database_url, enabled=scenario.imports):
+            yield Bench(deployment, scenario, shop, kind)
+    finally:
+        close_shop(shop)

@@ -1,0 +1,108 @@
+"""Objectives as code: what a step must keep to pass."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from loadtests.samples import ServerSide
+from loadtests.steps import Step
+
+FILE = Path(__file__).with_name("objectives.yaml")
+
+
+class ObjectivesError(Exception):
+    """The file cannot be used; the text says where and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objectives:
+    """Upper limits; None for no such objective. Times in milliseconds, rates as shares of all requests."""
+
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    error_rate: float | None = None
+    refused_rate: float | None = None
+    pool_wait_p95_ms: float | None = None
+    connections: float | Literal["plan"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An objective, held against what was found.
+
+    Args:
+        name: of the objective.
+        found: None when it was not measured.
+        limit: the most that is allowed; None when the limit itself could not be read.
+    """
+
+    name: str
+    found: float | None
+    limit: float | None
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether it was measured and is over the limit."""
+        return self.found is not None and self.limit is not None and not self.found <= self.limit
+
+    def __str__(self) -> str:
+        if self.found is None or self.limit is None:
+            return f"{self.name}: not measured"
+        found = "nothing was served" if math.isinf(self.found) else f"{self.found:.4g}"
+        return f"{self.name}: {found}, {'over' if self.is_missed else 'within'} {self.limit:g}"
+
+
+def load(file: Path, scenario: str) -> Objectives:
+    """A scenario's objectives.
+
+    Raises:
+        ObjectivesError: the file is missing, or says something that nobody understands.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        found = {**content.get("default", {}), **((content.get("scenarios") or {}).get(scenario) or {})}
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise ObjectivesError(f"cannot read the objectives in {file}: {error}") from None
+    return Objectives(**{name: _limit(file, name, value) for name, value in found.items()})
+
+
+def check(step: Step, objectives: Objectives) -> list[Finding]:
+    """Every objective that there is, held against a step."""
+    findings = [
+        Finding("p50_ms", _or_infinite(step.total.p50_ms), objectives.p50_ms),
+        Finding("p95_ms", _or_infinite(step.total.p95_ms), objectives.p95_ms),
+        Finding("p99_ms", _or_infinite(step.total.p99_ms), objectives.p99_ms),
+        Finding("error_rate", step.total.error_rate, objectives.error_rate),
+        Finding("refused_rate", step.total.refused_rate, objectives.refused_rate),
+        Finding("pool_wait_p95_ms", step.server.wait_p95_ms if step.server else None, objectives.pool_wait_p95_ms),
+        Finding("connections", step.server.peak_connections if step.server else None, _connections(objectives, step.server)),
+    ]
+    return [finding for finding in findings if getattr(objectives, finding.name) is not None]
+
+
+def _connections(objectives: Objectives, server: ServerSide | None) -> float | None:
+    if objectives.connections != "plan":
+        return objectives.connections
+    return None if server is None else server.planned_connections
+
+
+def _or_infinite(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+_NAMES: Mapping[str, Any] = {field.name: field for field in fields(Objectives)}
+
+
+def _limit(file: Path, name: str, value: object) -> Any:
+    if name not in _NAMES:
+        raise ObjectivesError(f"{file}: there is no objective {name!r}; there are {', '.join(_NAMES)}")
+    if name == "connections" and value == "plan":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ObjectivesError(f"{file}: {name} should be a number from 0 on, not {value!r}")
+    return value

@@ -1,0 +1,103 @@
+"""The report: everything in one file, the verdict and its reasons on top; JSON that becomes the same result again."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from loadtests import results
+from loadtests.consistency import Check
+from loadtests.deployment import Sizing
+from loadtests.knee import Tried, found
+from loadtests.objectives import Objectives, check
+from loadtests.report import page
+from loadtests.results import Judged, Result, ResultError
+from loadtests.sweep import Visit, judged
+from tests.loadtests.made import a_server, a_step
+
+LIMITS = Objectives(p99_ms=100, error_rate=0, pool_wait_p95_ms=50, connections="plan")
+
+
+def a_run(**fields: object) -> Result:
+    step = a_step(p99_ms=fields.pop("p99_ms", 20))  # type: ignore[arg-type] # a number
+    judged_step = Judged(step, check(step, LIMITS))
+    return Result(command="run", description="a <pod>", scenario="mixed", objectives=LIMITS, steps=[judged_step], **fields)  # type: ignore[arg-type]
+
+
+def a_knee() -> Result:
+    steps = [a_step(rate, served=min(rate, 400), p99_ms=20 if rate <= 400 else 900) for rate in (100, 200, 400, 800)]
+    tried = [Tried(step, [] if step.rate <= 400 else ["p99_ms: 900, over 100"]) for step in steps]
+    calibration = [a_step(rate, server=a_server(cpu_cores=rate / 500)) for rate in (50, 100)]
+    kept = [Judged(step, check(step, LIMITS)) for step in steps]
+    return Result(
+        command="knee",
+        description="a pod",
+        scenario="mixed",
+        objectives=LIMITS,
+        steps=kept,
+        calibration=calibration,
+        knee=found(tried, calibration),
+    )
+
+
+def a_sweep() -> Result:
+    derived = Sizing(1, 5)
+    visited = [
+        Visit(point, number, a_step(900, served=500), a_step(300)) for point in (derived, Sizing(2, 5), Sizing(1, 2)) for number in (1, 2)
+    ]
+    return Result(command="sweep", description="a pod", scenario="mixed", objectives=LIMITS, steps=[], sweep=judged(visited, derived))
+
+
+@pytest.mark.parametrize("result", [a_run(), a_knee(), a_sweep()], ids=lambda result: result.command)
+def test_a_result_is_the_same_after_a_round_trip_through_json(result: Result, tmp_path: Path) -> None:
+    results.write(result, tmp_path / "result.json")
+    assert results.read([tmp_path / "result.json"]) == [result]
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_shows_every_plot() -> None:
+    text = page([a_knee(), a_sweep(), a_run()])
+    assert not re.search(r"(src|href)=|url\(|@import|<script|<link", text)
+    titles = (
+        "Latency against offered rate",
+        "Throughput and the knee",
+        "Waiting for a connection",
+        "Connections against the plan",
+        "derived by the plan",
+    )
+    assert all(title in text for title in titles)
+    assert "400 operations a second is the highest rate that met every objective" in text
+    assert "predicted 500, +25%" in text
+
+
+def test_who_passes_is_told_so_and_who_fails_why() -> None:
+    assert "It holds" in page([a_run()])
+    failed = page(
+        [
+            a_run(
+                p99_ms=300,
+                sizing_faults=["the pools are too small: 1 connection a worker"],
+                checks=[Check("no level is oversold", ["A: 2 of 1"], 1)],
+            )
+        ]
+    )
+    assert "It does not hold" in failed
+    for reason in ("p99_ms: 300, over 100", "the sizing is wrong: the pools are too small", "no level is oversold: A: 2 of 1"):
+        assert reason in failed
+
+
+def test_a_run_that_was_void_can_tell_nothing() -> None:
+    step = a_step(void="only 10 of 100 arrivals went out")
+    result = Result(command="run", description="a pod", scenario="mixed", objectives=LIMITS, steps=[Judged(step, [])])
+    assert (result.is_void, result.failures) == (True, ["void: only 10 of 100 arrivals went out"])
+    assert not a_run().is_void
+    assert a_run().failures == []
+
+
+def test_what_others_wrote_cannot_become_markup() -> None:
+    assert "a &lt;pod&gt;" in page([a_run()])
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ResultError, match=r"other\.json is no result"):
+        results.read([tmp_path / "other.json"])

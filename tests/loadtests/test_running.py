@@ -1,0 +1,158 @@
+"""Load tests against a real server: what the open loop sees, the command's exit codes, and books that were tampered with."""
+
+import asyncio
+import json
+import math
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.core.config import Settings
+from loadtests import consistency, results
+from loadtests.consistency import Check
+from loadtests.deployment import Deployment
+from loadtests.measuring import bench
+from loadtests.offering import Outcome
+from loadtests.scenarios import SCENARIOS
+from loadtests.shop import Shop
+from loadtests.steps import Step
+from tests.serving.servers import ROOT, Server, free_port, until
+
+STALL_SECONDS = 0.2
+
+
+def problems(checks: list[Check]) -> list[str]:
+    return [problem for check in checks for problem in check.problems]
+
+
+async def stall(server: Server) -> None:
+    (worker,) = server.workers
+    os.kill(worker, signal.SIGSTOP)
+    await asyncio.sleep(STALL_SECONDS)
+    os.kill(worker, signal.SIGCONT)
+
+
+async def admitted(server: Server) -> float:
+    async with httpx.AsyncClient(base_url=server.url, timeout=5) as client:
+        families = {family.name: family for family in text_string_to_metric_families((await client.get("/metrics")).text)}
+    return families["stockroom_worker_requests"].samples[0].value
+
+
+async def has_admitted(server: Server, requests: float) -> bool:
+    return await admitted(server) > requests
+
+
+async def command(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *arguments, cwd=ROOT, env={**os.environ, **(environment or {})}, stdout=PIPE, stderr=PIPE
+    )
+    output, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+def measured(deployment: Deployment, scenario: str, *, rate: float, seconds: float) -> tuple[Step, Shop, list[Check]]:
+    with bench(deployment, SCENARIOS[scenario]) as ready:
+        step = ready.measure(rate, seconds, 1)
+        return step, ready.shop, ready.checked()
+
+
+async def test_the_open_loop_sees_a_stall_of_the_server_that_the_closed_loop_does_not(deployment: Deployment, target: Server) -> None:
+    before = await admitted(target)
+    opened = asyncio.create_task(asyncio.to_thread(measured, deployment, "browse", rate=100, seconds=3))
+    # What it takes to look around and to make products, and then some of the load.
+    await until(lambda: has_admitted(target, before + 300), 30)
+    await stall(target)
+    open_loop, _, _ = await opened
+
+    before = await admitted(target)
+    closed = asyncio.create_task(
+        command(
+            *("locust", "--headless", "--users", "1", "--run-time", "3s", "--rate-per-user", "0", "--host", target.url, "--json"),
+            *("--username", deployment.username, "Browse"),
+            environment={"STOCKROOM_PASSWORD": deployment.password},
+        )
+    )
+    await until(lambda: has_admitted(target, before + 350), 30)
+    await stall(target)
+    code, output, errors = await closed
+    assert code == 0, errors
+    times: Counter[float] = Counter()
+    for entry in json.loads(output):
+        times.update({float(ms): count for ms, count in entry["response_times"].items()})
+    in_order = sorted(times.elements())
+    closed_p99_ms = in_order[math.ceil(0.99 * len(in_order)) - 1]
+
+    assert in_order[-1] >= STALL_SECONDS * 1000 * 0.9
+    assert open_loop.total.p99_ms is not None
+    assert closed_p99_ms < 100 < 150 < open_loop.total.p99_ms
+
+
+async def test_books_agree_after_reservations_and_no_longer_when_they_were_tampered_with(deployment: Deployment) -> None:
+    step, shop, checks = await asyncio.to_thread(measured, deployment, "hot-sku", rate=20, seconds=2)
+    assert (step.errors, problems(checks)) == ({}, [])
+    assert {attempt.ended for attempt in shop.attempts} == {"committed", "released"}
+    assert step.server is not None
+    assert step.server.cpu_per_request_ms > 0
+    assert (step.server.peak_connections or 0) >= 2
+    twice = shop.attempts[0]
+    double = """
+        WITH again AS (
+            INSERT INTO stock_movement (variant_id, location_id, delta_on_hand, delta_reserved, reason, cause_id)
+            SELECT variant_id, location_id, delta_on_hand, delta_reserved, reason, cause_id
+            FROM stock_movement WHERE cause_id = %s AND reason = 'reserved' RETURNING *
+        )
+        UPDATE stock_level SET reserved = reserved + 1 FROM again
+        WHERE stock_level.variant_id = again.variant_id AND stock_level.location_id = again.location_id
+    """
+    off = "UPDATE stock_level SET on_hand = on_hand + 1 FROM variant WHERE variant.id = variant_id AND sku = %s"
+    assert deployment.database_url is not None
+    with psycopg.connect(deployment.database_url) as connection:
+        connection.execute(double, (twice.reservation_id,))
+        connection.execute(off, (twice.sku,))
+    try:
+        found = {check.name: check.problems for check in await asyncio.to_thread(consistency.check, shop, deployment.database_url)}
+    finally:
+        shop.api.close()
+        with psycopg.connect(deployment.database_url) as connection:
+            connection.execute("TRUNCATE stock_movement, stock_level, reservation, reservation_line, idempotency_key")
+    assert f"the reservation {twice.reservation_id} is in the ledger 2 times" in found["every reservation is in the ledger once"][0]
+    assert found["the ledger's sums are the levels"][0].startswith(f"{twice.sku}: on_hand is")
+    assert found["`stockroom stock reconcile` agrees"]
+
+
+async def test_the_command_fails_by_its_objectives_and_says_by_which(
+    deployment: Deployment, loadtest_settings: Settings, tmp_path: Path
+) -> None:
+    objectives = tmp_path / "objectives.yaml"
+    objectives.write_text("default: {p99_ms: 0.001, error_rate: 0, connections: plan}")
+    code, output, errors = await command(
+        *("loadtests", "run", "--host", deployment.host, "--username", deployment.username, "--rate", "30", "--duration", "3"),
+        *("--output", str(tmp_path), "--objectives", str(objectives)),
+        environment={"STOCKROOM_PASSWORD": deployment.password, "APP_DATABASE_URL": loadtest_settings.require_database_url()},
+    )
+    lines = output.splitlines()
+    assert (code, [line for line in lines if line.startswith("FAIL")]) == (1, lines[-1:]), errors
+    assert lines[-1].startswith("FAIL    p99_ms:")
+    (found,) = results.read([tmp_path / "run.json"])
+    assert (found.steps[0].step.errors, problems(found.checks), len(found.checks)) == ({}, [], 5)
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+async def test_what_cannot_be_tested_is_said_in_a_line_and_exits_with_two() -> None:
+    gone = f"http://127.0.0.1:{free_port()}"
+    code, _, errors = await command("loadtests", "run", "--host", gone, environment={"STOCKROOM_PASSWORD": "made up"})
+    assert code == 2
+    assert errors.startswith(f"error: {gone} does not answer")
+
+
+def test_latency_counts_from_when_a_request_was_due() -> None:
+    assert Outcome("GET /", due=1.0, is_arrival=True, sent=1.5, finished=1.6).latency_ms == pytest.approx(600)

@@ -1,0 +1,51 @@
+"""The USL fit and the bootstrap: both must find what is known to be there."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtests import usl
+from loadtests.bootstrap import interval
+
+
+def curve(speed: float, contention: float, crosstalk: float) -> list[tuple[float, float]]:
+    return [(n, speed * n / (1 + contention * (n - 1) + crosstalk * n * (n - 1))) for n in (0.5, 1, 2, 4, 8, 16, 32, 64)]
+
+
+@given(st.floats(10, 2000), st.floats(0.001, 0.5), st.floats(0.00001, 0.01))
+def test_the_law_that_made_the_points_is_found_again(speed: float, contention: float, crosstalk: float) -> None:
+    found = usl.fit(curve(speed, contention, crosstalk))
+    assert found is not None
+    assert (found.speed, found.contention, found.crosstalk) == pytest.approx((speed, contention, crosstalk), rel=1e-3)
+    assert found.error < 1e-4
+    assert found.most == pytest.approx(max(found.throughput(n / 4) for n in range(1, 4000)), rel=0.02)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 200), st.floats(1, 5000)), min_size=3, max_size=12))
+def test_whatever_the_points_are_no_coefficient_is_negative(points: list[tuple[float, float]]) -> None:
+    found = usl.fit(points)
+    assert found is not None
+    assert found.speed > 0
+    assert min(found.contention, found.crosstalk) >= 0
+
+
+def test_without_crosstalk_the_most_is_what_contention_leaves() -> None:
+    found = usl.fit(curve(100, 0.1, 0))
+    assert found is not None
+    assert found.most == pytest.approx(1000, rel=0.01)
+
+
+def test_fewer_than_three_points_are_fitted_by_anything() -> None:
+    assert usl.fit([(1, 100), (2, 180), (0, 0)]) is None
+
+
+def test_an_interval_holds_its_median_and_widens_with_the_spread() -> None:
+    narrow, wide = interval([0.99, 1.0, 1.01, 1.0]), interval([0.7, 1.0, 1.3, 1.0])
+    assert narrow.low <= narrow.median <= narrow.high
+    assert wide.high - wide.low > narrow.high - narrow.low
+    assert interval([1.1]) == interval([1.1, 1.1])
+
+
+def test_nothing_has_no_interval() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        interval([])
