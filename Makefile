@@ -75,6 +75,7 @@ lock: .venv/installed ## write requirements/ anew from pyproject.toml; ARGS=--up
 	@$(pip) uv==$(UV_VERSION)
 	$(compile) --extra embedded --group dev --output-file requirements/dev.txt pyproject.toml
 	$(compile) --no-annotate --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
+	echo hatchling | $(compile) --no-annotate --constraint requirements/dev.txt --output-file requirements/build.txt -
 
 clean: ## remove .venv and the tools' caches, never the data in .stockroom
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
