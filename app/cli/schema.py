@@ -1,13 +1,18 @@
-"""`stockroom migrate`: the database's schema."""
+"""`stockroom migrate` and `stockroom await-schema`: the database's schema."""
 
+import asyncio
+import time
 from typing import Annotated
 
 import typer
 
+_ASK_SECONDS = 1.0
+
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command()(migrate)
+    app.command()(await_schema)
 
 
 def migrate(
@@ -15,13 +20,17 @@ def migrate(
     connection_limit: Annotated[
         int | None, typer.Option(min=1, help="Then limit the role's connections, where it may: `role's connections` of `capacity plan`.")
     ] = None,
+    wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for a database that does not answer yet.")] = 0,
 ) -> None:
     """Bring the database's schema up to what this version needs. Any number of these may run at once."""
     from app.cli.serving import with_running_database
     from app.core import migrations
     from app.core.config import get_settings
+    from app.core.db import wait_for_database
 
     url = with_running_database(get_settings()).around_pgbouncer().require_database_url()
+    if wait_seconds:
+        asyncio.run(wait_for_database(url, seconds=wait_seconds))
     if down_to is None:
         migrations.upgrade(url)
         typer.echo(f"the schema is at {migrations.head()}")
@@ -30,6 +39,48 @@ def migrate(
         typer.echo(f"the schema is at {down_to}")
     if connection_limit is not None:
         _limit_connections(url, connection_limit)
+
+
+def await_schema(
+    wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait at most.")] = 300,
+) -> None:
+    """Wait until the database answers and somebody has migrated its schema to what this version needs, or further. For an init container."""
+    import psycopg
+
+    from app.cli.failures import fail
+    from app.cli.serving import with_running_database
+    from app.core import migrations
+    from app.core.config import get_settings
+
+    url = with_running_database(get_settings()).around_pgbouncer().require_database_url()
+    deadline = time.monotonic() + wait_seconds
+    shown = None
+    while True:
+        try:
+            revision = _revision(url)
+            if migrations.is_current(revision):
+                typer.echo(f"the schema is at {revision}")
+                return
+            state = f"the schema is at {revision or 'nothing'} and has to be at {migrations.head()}"
+        except psycopg.OperationalError as error:
+            state = f"the database does not answer: {str(error).strip()}"
+        if time.monotonic() >= deadline:
+            fail(f"waited for {wait_seconds:g} s and {state}\n  run `stockroom migrate`, or look why it has not ended")
+        if state != shown:
+            typer.echo(f"waiting: {state}")
+            shown = state
+        time.sleep(_ASK_SECONDS)
+
+
+def _revision(url: str) -> str | None:
+    import psycopg
+
+    with psycopg.connect(url, connect_timeout=3, autocommit=True, application_name="stockroom-migrate") as connection:
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except psycopg.errors.UndefinedTable:
+            return None
+        return None if row is None else str(row[0])
 
 
 def _limit_connections(url: str, limit: int) -> None:

@@ -9,6 +9,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from app.cli.database import command_database
+from app.cli.failures import fail
 from app.core.config import get_settings
 from app.core.problems import ValidationFailed
 from app.schemas.users import Password, Role, UserCreate, UserOut
@@ -47,6 +48,22 @@ def reset_password(email: _Email, password_stdin: _PasswordStdin = False, random
     typer.echo(f"{email} has " + (f"the password {password}" if random else "the new password"))
 
 
+@users.command()
+def ensure_admin() -> None:
+    """Create the first administrator, APP_ADMIN_EMAIL with APP_ADMIN_PASSWORD, when there is no user at all. Any number of these may run at once."""
+    settings = get_settings()
+    if settings.admin_password is None:
+        fail("APP_ADMIN_PASSWORD is not set\n  set it to the first administrator's password, 12 to 256 characters")
+    new = {
+        "email": settings.admin_email,
+        "password": settings.admin_password.get_secret_value(),
+        "display_name": settings.admin_email,
+        "roles": ["admin"],
+    }
+    made = asyncio.run(_ensure_admin(_checked(UserCreate, new)))
+    typer.echo(f"created {settings.admin_email}" if made else "there are users already")
+
+
 @users.command("list")
 def list_users() -> None:
     """List all users: email, roles, whether disabled."""
@@ -77,6 +94,15 @@ async def _create(new: UserCreate) -> None:
         password_hash = await _hash(new.password.get_secret_value())
         async with database.write() as session:
             await accounts.create(session, email=new.email, password_hash=password_hash, display_name=new.display_name, roles=new.roles)
+
+
+async def _ensure_admin(new: UserCreate) -> bool:
+    from app.services import users as accounts
+
+    async with command_database(get_settings()) as database:
+        password_hash = await _hash(new.password.get_secret_value())
+        async with database.write() as session:
+            return await accounts.ensure_admin(session, new.email, password_hash)
 
 
 async def _reset_password(email: str, password: str) -> None:

@@ -1,0 +1,223 @@
+{{/* What all pods of Stockroom's own image have in common. Takes (list $ workload), where workload holds nodeSelector and the like. */}}
+{{- define "stockroom.podSpec" -}}
+{{- $root := index . 0 -}}{{- $workload := index . 1 -}}
+automountServiceAccountToken: false
+{{- /* A Service named `app` would else put APP_PORT into the environment. */}}
+enableServiceLinks: false
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext: {{- include "stockroom.podSecurityContext" $root | nindent 2 }}
+{{- with $workload.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $workload.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $workload.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $workload.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Without what is unset (null, or "" for a parent chart, which cannot pass null on): OpenShift chooses users and groups itself. */}}
+{{- define "stockroom.podSecurityContext" -}}
+{{- $context := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- range $name, $value := .Values.podSecurityContext -}}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) -}}{{- $_ := set $context $name $value -}}{{- end -}}
+{{- end -}}
+{{- toYaml $context -}}
+{{- end -}}
+
+{{- define "stockroom.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* A container of Stockroom's image up to its command. Takes the root. */}}
+{{- define "stockroom.container" -}}
+image: {{ include "stockroom.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext: {{- include "stockroom.securityContext" . | nindent 2 }}
+{{- end -}}
+
+{{/* Files go to memory: the root filesystem is read-only, and a slow disk must not block a heartbeat. */}}
+{{- define "stockroom.volumeMounts" -}}
+- name: memory
+  mountPath: /dev/shm
+- name: tmp
+  mountPath: /tmp
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "stockroom.volumes" -}}
+- name: memory
+  emptyDir:
+    medium: Memory
+    sizeLimit: 64Mi
+- name: tmp
+  emptyDir:
+    sizeLimit: 256Mi
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Settings that are no secrets, as a dict: the ConfigMap's data. */}}
+{{- define "stockroom.settings" -}}
+{{- $in := (include "stockroom.plan" . | fromJson).inputs -}}
+{{- $settings := dict -}}
+{{- range $name, $value := .Values.settings -}}{{- $_ := set $settings $name (toString $value) -}}{{- end -}}
+{{- $_ := set $settings "APP_ENVIRONMENT" "production" -}}
+{{- $_ := set $settings "APP_HOST" .Values.host -}}
+{{- $_ := set $settings "APP_PORT" "8000" -}}
+{{- $_ := set $settings "APP_DRAIN_SECONDS" (toString .Values.drainSeconds) -}}
+{{- $_ := set $settings "APP_SHUTDOWN_SECONDS" (toString .Values.shutdownSeconds) -}}
+{{- $_ := set $settings "APP_REPLICA_CEILING" (toString $in.replicaCeiling) -}}
+{{- $_ := set $settings "APP_SURGE_PODS" (toString $in.surgePods) -}}
+{{- $_ := set $settings "APP_TERMINATING_PODS" (toString $in.terminatingPods) -}}
+{{- $_ := set $settings "APP_JOB_WORKER_PODS" (add $in.jobReplicaCeiling $in.jobSurgePods $in.jobTerminatingPods | toString) -}}
+{{- $_ := set $settings "APP_OTHER_CONNECTIONS" (toString $in.otherClientConnections) -}}
+{{- $_ := set $settings "APP_PGBOUNCER_SERVER_CONNECTIONS" (toString $in.pgbouncerServerConnections) -}}
+{{- $_ := set $settings "APP_HOLD_TIME_MS" (toString $in.holdTimeMs) -}}
+{{- $_ := set $settings "APP_WAIT_BUDGET_MS" (toString $in.waitBudgetMs) -}}
+{{- $optional := dict "APP_WORKERS_CEILING" $in.workersPerPodCeiling "APP_PGBOUNCER_MAX_CLIENT_CONNECTIONS" $in.pgbouncerMaxClientConnections "APP_DATABASE_CORES" $in.databaseCores "APP_ARRIVAL_RATE_PER_WORKER_PER_SECOND" $in.arrivalRatePerWorkerPerSecond -}}
+{{- range $name, $value := $optional -}}
+{{- if not (kindIs "invalid" $value) -}}{{- $_ := set $settings $name (toString $value) -}}{{- end -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
+{{- define "stockroom.envFrom" -}}
+- configMapRef:
+    name: {{ include "stockroom.fullname" . }}
+{{- end -}}
+
+{{/* The limit that the container really has, in thousandths: without a divisor 1500m would be rounded up to 2. */}}
+{{- define "stockroom.cpuEnv" -}}
+{{- if (default (dict) .Values.resources.limits).cpu -}}
+- name: CPU_LIMIT_MILLICORES
+  valueFrom:
+    resourceFieldRef:
+      resource: limits.cpu
+      divisor: 1m
+- name: APP_CPU_LIMIT
+  value: $(CPU_LIMIT_MILLICORES)m
+{{- else -}}
+- name: APP_CPU_LIMIT
+  value: {{ .Values.capacity.workersPerPodCeiling | quote }}
+{{- end -}}
+{{- end -}}
+
+{{/* What comes from Secrets. */}}
+{{- define "stockroom.env" -}}
+{{ include "stockroom.databaseEnv" . }}
+- name: APP_SIGNING_KEYS
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "stockroom.secretName" . }}
+      key: signing-keys
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "stockroom.databaseEnv" -}}
+{{- $direct := ternary "APP_DATABASE_DIRECT_URL" "APP_DATABASE_URL" (or .Values.pgbouncer.enabled (not (empty .Values.capacity.pgbouncerMaxClientConnections))) -}}
+- name: {{ $direct }}
+  valueFrom:
+    secretKeyRef:
+{{- if .Values.cloudNativePG.enabled }}
+      name: {{ include "stockroom.fullname" . }}-db-app
+      key: uri
+{{- else }}
+      name: {{ include "stockroom.secretName" . }}
+      key: database-url
+{{- end }}
+{{- if eq $direct "APP_DATABASE_DIRECT_URL" }}
+{{- if .Values.cloudNativePG.enabled }}
+{{- range list "username" "password" }}
+- name: POOLER_{{ upper . }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "stockroom.fullname" $ }}-db-app
+      key: {{ . }}
+{{- end }}
+- name: APP_DATABASE_URL
+  value: postgresql://$(POOLER_USERNAME):$(POOLER_PASSWORD)@{{ include "stockroom.fullname" . }}-pgbouncer:5432/stockroom
+{{- else }}
+- name: APP_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "stockroom.secretName" . }}
+      key: pgbouncer-url
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What a pod's first containers do: see that the schema is there, or make it where nobody else can. Takes the root. */}}
+{{- define "stockroom.initContainers" -}}
+{{- if eq .Values.mode "evaluation" }}
+{{ include "stockroom.prepareDatabase" . }}
+{{- end }}
+{{- if include "stockroom.migratesInPods" . }}
+- name: migrate
+  {{- include "stockroom.container" . | nindent 2 }}
+  args: [migrate, --wait-seconds, "300"]
+  {{- include "stockroom.initRest" (list . .Values.resources) | nindent 2 }}
+{{- else }}
+{{ include "stockroom.awaitSchema" (list . .Values.resources) }}
+{{- end }}
+{{- if eq .Values.mode "evaluation" }}
+- name: first-admin
+  {{- include "stockroom.container" . | nindent 2 }}
+  args: [user, ensure-admin]
+  {{- include "stockroom.initRest" (list . .Values.resources) | nindent 2 }}
+    - name: APP_ADMIN_EMAIL
+      value: {{ .Values.evaluation.adminEmail }}
+    - name: APP_ADMIN_PASSWORD
+      valueFrom:
+        secretKeyRef:
+          name: {{ include "stockroom.secretName" . }}
+          key: admin-password
+{{- end }}
+{{- end -}}
+
+{{/* Takes (list $ resources), as the next. */}}
+{{- define "stockroom.awaitSchema" -}}
+- name: await-schema
+  {{- include "stockroom.container" (index . 0) | nindent 2 }}
+  args: [await-schema, --wait-seconds, "300"]
+  {{- include "stockroom.initRest" . | nindent 2 }}
+{{- end -}}
+
+{{/* Ends with `env`, so that more of it can follow. */}}
+{{- define "stockroom.initRest" -}}
+{{- $root := index . 0 -}}
+resources: {{- toYaml (index . 1) | nindent 2 }}
+volumeMounts: {{- include "stockroom.volumeMounts" $root | nindent 2 }}
+envFrom: {{- include "stockroom.envFrom" $root | nindent 2 }}
+env: {{- include "stockroom.env" $root | nindent 2 }}
+{{- end -}}
+
+{{/* A change of these restarts pods. What a Secret of yours holds is seen only where Helm can look at the cluster. */}}
+{{- define "stockroom.podAnnotations" -}}
+checksum/config: {{ include "stockroom.settings" . | sha256sum }}
+{{- with .Values.existingSecret }}
+{{- with lookup "v1" "Secret" $.Release.Namespace . }}
+checksum/secret: {{ toJson .data | sha256sum }}
+{{- end }}
+{{- end }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
