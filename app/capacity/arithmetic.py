@@ -1,6 +1,7 @@
 """The numbers on the way from the limits to a decision."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 
 from app.capacity.inputs import (
@@ -99,6 +100,11 @@ def arithmetic(inputs: Inputs) -> Arithmetic:
     )
 
 
+def exact(number: float) -> Fraction:
+    """The decimal number that was written, not the binary one nearest to it: 0.14 is 14/100."""
+    return Fraction(str(number))
+
+
 def _workers_by_memory(memory_limit_bytes: int | None) -> int | None:
     if memory_limit_bytes is None:
         return None
@@ -108,6 +114,6 @@ def _workers_by_memory(memory_limit_bytes: int | None) -> int | None:
 def _demand(arrival_rate_per_second: float | None, hold_time_ms: float) -> tuple[float | None, int]:
     if arrival_rate_per_second is None:
         return None, DEFAULT_DEMAND
-    # One division of exact products (1000 ms x 70 %), so that 4.9 busy connections want 7 and not 8 for a rounding error's sake.
-    wanted = ceil(arrival_rate_per_second * hold_time_ms / (10 * BUSY_PERCENT))
+    # In exact decimals (1000 ms x 70 %), so that 4.9 busy connections want 7 and not 8 for a rounding error's sake.
+    wanted = ceil(exact(arrival_rate_per_second) * exact(hold_time_ms) / (10 * BUSY_PERCENT))
     return arrival_rate_per_second * hold_time_ms / 1000, max(SMALLEST_POOL, min(LARGEST_POOL, wanted))

@@ -7,7 +7,7 @@ roll-out is added up beforehand. `plan` returns the sizes to run with, or says w
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.capacity.arithmetic import Arithmetic, arithmetic
+from app.capacity.arithmetic import Arithmetic, arithmetic, exact
 from app.capacity.inputs import (
     BASE_MEMORY_MIB,
     CONNECTIONS_PER_DATABASE_CORE,
@@ -69,6 +69,7 @@ def plan(inputs: Inputs) -> Plan | Refusal:
     pool_size = min(a.cap_connections_per_pool, a.demand_connections_per_pool)
     pool_connections = a.peak_workers * inputs.engines_per_worker * pool_size
     api_connections = inputs.pgbouncer_server_connections or pool_connections + a.direct_connections
+    waiters = int(pool_size * exact(inputs.wait_budget_ms) / exact(inputs.hold_time_ms))
     role_connections = api_connections + a.job_connections + inputs.migration_connections
     return Plan(
         inputs=inputs,
@@ -76,7 +77,7 @@ def plan(inputs: Inputs) -> Plan | Refusal:
         workers_per_pod=a.workers_per_pod,
         pool_size=pool_size,
         max_overflow=0,
-        waiters_per_worker=int(max(1, min(WAITERS_CEILING, pool_size * inputs.wait_budget_ms / inputs.hold_time_ms))),
+        waiters_per_worker=max(1, min(WAITERS_CEILING, waiters)),
         password_hashes_per_worker=PASSWORD_HASHES_PER_WORKER,
         pool_connections=pool_connections,
         role_connections=role_connections,

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from enum import StrEnum
+from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -162,10 +163,12 @@ def _shown(decision: "Plan | Refusal", output_format: Format) -> str:
         return explain(decision)
     lines = [f"# {decision.workers_per_pod} workers a pod, pools of {decision.pool_size}, at most {decision.peak_connections} connections"]
     if output_format is Format.HELM:
-        return "\n".join([*lines, "capacity:", *(f"  {_camel_case(name)}: {value:g}" for name, value in _given(decision.inputs))])
+        return "\n".join([*lines, *_helm_values(decision.inputs)])
     # CPU and memory limits are the pod's own: written down here, they would go stale when somebody changes the pod.
     settings = {_SETTINGS.get(name, name): value for name, value in _given(decision.inputs)}
-    return "\n".join([*lines, *(f"APP_{name.upper()}={value:g}" for name, value in settings.items() if name in Settings.model_fields)])
+    return "\n".join(
+        [*lines, *(f"APP_{name.upper()}={_number(value)}" for name, value in settings.items() if name in Settings.model_fields)]
+    )
 
 
 _SETTINGS = {
@@ -174,9 +177,41 @@ _SETTINGS = {
     "job_replica_ceiling": "job_worker_pods",
 }
 
+_SAID_ELSEWHERE = {
+    "cpu_limit_millicores", "memory_limit_bytes", "replica_ceiling", "surge_pods", "job_replica_ceiling", "job_surge_pods", "job_terminating_pods",
+    "connections_per_job_worker", "migration_connections", "engines_per_worker", "direct_connections_per_worker",
+}  # fmt: skip
+"""What the chart's `capacity` does not take: it derives the pods from the values that make them, and the rest are facts of the code."""
+
+
+def _helm_values(inputs: "Inputs") -> list[str]:
+    memory = [] if inputs.memory_limit_bytes is None else [f"    memory: {inputs.memory_limit_bytes}"]
+    # The chart's job workers are stopped before new ones start: what may be there besides are those that end.
+    ending_jobs = ceil(inputs.job_surge_pods) + inputs.job_terminating_pods
+    given = [(name, value) for name, value in _given(inputs) if name not in _SAID_ELSEWHERE]
+    return [
+        f"replicas: {inputs.replica_ceiling} # or autoscaling.maxReplicas",
+        "strategy:",
+        f"  maxSurge: {ceil(inputs.surge_pods)}",
+        f"  maxUnavailable: {0 if inputs.surge_pods else 1}",
+        "resources:",
+        "  limits:",
+        f"    cpu: {inputs.cpu_limit_millicores}m",
+        *memory,
+        "worker:",
+        f"  replicas: {inputs.job_replica_ceiling}",
+        "capacity:",
+        *(f"  {_camel_case(name)}: {_number(value)}" for name, value in given),
+        f"  jobTerminatingPods: {ending_jobs}",
+    ]
+
 
 def _given(inputs: "Inputs") -> list[tuple[str, float]]:
     return [(name, value) for name, value in asdict(inputs).items() if value is not None]
+
+
+def _number(value: float) -> str:
+    return str(int(value) if value == int(value) else value)
 
 
 def _camel_case(name: str) -> str:

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
+import helm_python as helm
 import psycopg
 import pytest
+import yaml
 from sqlalchemy import make_url
 
 Stockroom = Callable[..., tuple[int, str, str]]
 
+CHART = Path(__file__).parents[2] / "helm" / "stockroom"
 SMALL_POD = ("--cpu-limit", "500m", "--memory-limit", "256Mi")
 ROLL_OUT = ("--replica-ceiling", "20", "--surge-pods", "5", "--terminating-pods", "20")
 
@@ -54,11 +58,27 @@ class TestPlan:
         assert settings["APP_REPLICA_CEILING"] == "4"
         assert stockroom("capacity", "plan", *SMALL_POD, **settings)[1] == table
 
-    def test_as_helm_values_is_yaml_with_every_input(self, stockroom: Stockroom) -> None:
-        code, out, _ = stockroom("capacity", "plan", *SMALL_POD, "--replica-ceiling", "4", "--format", "helm")
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            ("--replica-ceiling", "4", "--max-connections", "10000", "--hold-time-ms", "2.5"),
+            ("--replica-ceiling", "3", "--surge-pods", "0.5", "--terminating-pods", "3", "--workers-ceiling", "1", "--arrival-rate", "300"),
+            ("--job-replica-ceiling", "2", "--job-surge-pods", "1", "--job-terminating-pods", "1", "--database-cores", "2"),
+            ("--pgbouncer-max-client-connections", "1000000", "--pgbouncer-server-connections", "10", "--role-connection-limit", "50"),
+        ],
+    )
+    def test_as_helm_values_makes_the_chart_plan_the_same(self, stockroom: Stockroom, flags: tuple[str, ...]) -> None:
+        wanted = ("capacity", "plan", *SMALL_POD, *flags, "--format")
+        plan = json.loads(stockroom(*wanted, "json")[1])
+        code, out, _ = stockroom(*wanted, "helm")
         assert code == 0
-        assert "capacity:\n  cpuLimitMillicores: 500\n" in out
-        assert "  replicaCeiling: 4\n" in out
+        values = {"mode": "production", "existingSecret": "secrets", **yaml.safe_load(out)}
+        notes = helm.Chart.load(CHART).render(values, name="stockroom", namespace="shop")["stockroom/templates/NOTES.txt"]
+        assert (
+            f"Capacity: {plan['arithmetic']['peak_pods']} pods at the peak of a roll-out, {plan['workers_per_pod']} worker(s) each, pools of"
+            f" {plan['pool_size']}: at most {plan['peak_connections']} of {plan['arithmetic']['usable_connections']} connections."
+        ) in notes
+        assert f"CONNECTION LIMIT {plan['role_connections']};" in notes
 
     @pytest.mark.parametrize(
         ("flags", "complaint"),

@@ -149,3 +149,21 @@ def test_a_database_that_does_not_answer_is_said_without_a_traceback(stockroom: 
         assert (code, out) == (1, "")
         assert err.startswith("error: the database does not answer")
         assert "secret" not in err
+
+
+class TestEnsureAdmin:
+    def test_makes_the_first_user_and_never_a_second(self, stockroom: Stockroom, operator: psycopg.Connection) -> None:
+        settings = {"APP_ADMIN_EMAIL": "Eva@Example.com", "APP_ADMIN_PASSWORD": PASSWORD}
+        assert stockroom("user", "ensure-admin", **settings) == (0, "created Eva@Example.com\n", "")
+        assert user(operator, "eva@example.com")[1:] == (["admin"], 1, True)
+        assert stockroom("user", "ensure-admin", **settings | {"APP_ADMIN_EMAIL": "adam@example.com"}) == (
+            0,
+            "there are users already\n",
+            "",
+        )
+        assert operator.execute("SELECT count(*) FROM app_user").fetchone() == (1,)
+
+    def test_needs_a_password(self, stockroom: Stockroom, operator: psycopg.Connection) -> None:
+        code, _, err = stockroom("user", "ensure-admin")
+        assert (code, err.splitlines()[0]) == (1, "error: APP_ADMIN_PASSWORD is not set")
+        assert operator.execute("SELECT count(*) FROM app_user").fetchone() == (0,)

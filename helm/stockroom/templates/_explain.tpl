@@ -48,19 +48,22 @@ warning: {{ . }}
 {{- else }}
 REFUSED: {{ if ge $a.cap $k.smallestPool }}what PgBouncer may open is {{ sub 0 $a.spare }} more than the server has left.{{ else }}a pool needs at least {{ $k.smallestPool }} connections and its share is {{ $a.cap }}.{{ end }}
 {{- $names := default (dict) .names }}
-What binds: {{ .refusal.binding }} = {{ get . .refusal.binding }}{{ with get $names .refusal.binding }}   (value: {{ . }}){{ end }}
+What binds: {{ .refusal.binding }} = {{ get . .refusal.binding }}{{ with get $names .refusal.binding }}   (value: {{ .name }}){{ end }}
 What would fit, each on its own:
 {{- $changes := list -}}
 {{- range .refusal.suggestions -}}
 {{- $words := list -}}
-{{- range .changes -}}{{- $words = append $words (printf "%s=%d" (default (first .) (get $names (first .))) (last .)) -}}{{- end -}}
+{{- range .changes -}}
+{{- $value := default (dict "name" (first .)) (get $names (first .)) -}}
+{{- if $value.name -}}{{- $words = append $words (printf "%s=%d" $value.name (div (last .) (default 1 $value.factor))) -}}{{- end -}}
+{{- end -}}
 {{- $changes = append $changes (list (join ", " $words) "->" .reason) -}}
 {{- end -}}
 {{- with $changes }}
 {{ include "stockroom.columns" . | indent 2 }}
 {{- end -}}
 {{- with .refusal.pgbouncer }}
-  PgBouncer {{ . }}
+  PgBouncer {{ . }}{{ with get $names "pgbouncer" }}   (value: {{ .name }}){{ end }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -77,7 +80,8 @@ What would fit, each on its own:
 {{- $valueWidth = max $valueWidth (index . 1 | toString | len) | int -}}
 {{- end -}}
 {{- range . -}}
-{{- $lines = append $lines (printf "%-*s  %*s  %s" $nameWidth (index . 0) $valueWidth (index . 1 | toString) (index . 2)) -}}
+{{- $line := printf "%-*s  %*s  %s" $nameWidth (index . 0) $valueWidth (index . 1 | toString) (index . 2) -}}
+{{- $lines = append $lines (regexReplaceAll " +$" $line "") -}}
 {{- end -}}
 {{- join "\n" $lines -}}
 {{- end -}}

@@ -34,7 +34,7 @@ The inputs of the capacity plan, from the values: what describes the pods is der
 {{- $ceiling := int64 (default $replicas $given.replicaCeiling) -}}
 {{- $surge := include "stockroom.pods" (list $values.strategy.maxSurge $ceiling) | int64 -}}
 {{- $_ := set $in "replicaCeiling" $ceiling -}}
-{{- $_ := set $in "surgePods" (int64 (default $surge $given.surgePods)) -}}
+{{- $_ := set $in "surgePods" (int64 (ternary $surge $given.surgePods (kindIs "invalid" $given.surgePods))) -}}
 {{- $_ := set $in "terminatingPods" $ceiling -}}
 {{- if not (kindIs "invalid" $given.terminatingPods) -}}{{- $_ := set $in "terminatingPods" (int64 $given.terminatingPods) -}}{{- end -}}
 {{- /* Job workers are stopped before new ones start (Recreate), but one that is deleted or evicted ends while its successor starts. */ -}}
@@ -53,6 +53,7 @@ The inputs of the capacity plan, from the values: what describes the pods is der
 {{- end -}}
 {{- $_ := set . "replicas" $replicas -}}
 {{- $_ := set . "surge" $surge -}}
+{{- $_ := set . "jobs" $jobs -}}
 {{- $_ := set . "inputs" $in -}}
 {{- end -}}
 
@@ -61,26 +62,33 @@ The inputs of the capacity plan, from the values: what describes the pods is der
 {{- add (mul 2 .pgbouncer.replicas) 1 -}}
 {{- end -}}
 
-{{/* Which value to change for which input. */}}
+{{/*
+Which value to change for which input, and how many of the input one of the value makes. A name that is empty follows from another value.
+*/}}
 {{- define "stockroom.inputNames" -}}
-cpuLimitMillicores: resources.limits.cpu
-memoryLimitBytes: resources.limits.memory
-replicaCeiling: {{ ternary "autoscaling.maxReplicas" "replicas" .Values.autoscaling.enabled }}
-surgePods: strategy.maxSurge
-jobReplicaCeiling: worker.replicas
-{{- range list "workersPerPodCeiling" "terminatingPods" "jobTerminatingPods" "maxConnections" "superuserReservedConnections" "reservedConnections" "roleConnectionLimit" "otherClientConnections" }}
-{{ . }}: capacity.{{ . }}
+cpuLimitMillicores: {name: resources.limits.cpu}
+memoryLimitBytes: {name: resources.limits.memory}
+replicaCeiling: {name: {{ if .Values.capacity.replicaCeiling }}capacity.replicaCeiling{{ else if .Values.autoscaling.enabled }}autoscaling.maxReplicas{{ else }}replicas{{ end }}}
+surgePods: {name: strategy.maxSurge}
+jobReplicaCeiling: {name: worker.replicas}
+terminatingPods: {name: {{ if kindIs "invalid" .Values.capacity.terminatingPods }}""{{ else }}capacity.terminatingPods{{ end }}}
+{{- range list "workersPerPodCeiling" "jobTerminatingPods" "maxConnections" "superuserReservedConnections" "reservedConnections" "roleConnectionLimit" "otherClientConnections" }}
+{{ . }}: {name: capacity.{{ . }}}
 {{- end }}
+pgbouncer: {name: pgbouncer.enabled}
 {{- if .Values.pgbouncer.enabled }}
-pgbouncerMaxClientConnections: pgbouncer.maxClientConnections
-pgbouncerServerConnections: (pgbouncer.poolSize x {{ include "stockroom.pgbouncer.peakPods" .Values }})
+pgbouncerMaxClientConnections: {name: pgbouncer.maxClientConnections}
+pgbouncerServerConnections: {name: pgbouncer.poolSize, factor: {{ include "stockroom.pgbouncer.peakPods" .Values }}}
 {{- else }}
-pgbouncerMaxClientConnections: capacity.pgbouncerMaxClientConnections
-pgbouncerServerConnections: capacity.pgbouncerServerConnections
+pgbouncerMaxClientConnections: {name: capacity.pgbouncerMaxClientConnections}
+pgbouncerServerConnections: {name: capacity.pgbouncerServerConnections}
 {{- end }}
 {{- end -}}
 
-{{/* The plan as JSON: `inputs`, `a`, `plan`, `text`. Fails when it is refused, with the arithmetic and the way out. */}}
+{{/*
+The plan as JSON: `inputs`, `a`, `plan`, `text`, `live` (what a roll-out needs to know of the next), and `roleLimit`. Fails when it is refused, with the
+arithmetic and the way out.
+*/}}
 {{- define "stockroom.plan" -}}
 {{- $found := dict "root" . -}}
 {{- include "stockroom.inputs" $found -}}
@@ -91,5 +99,34 @@ pgbouncerServerConnections: capacity.pgbouncerServerConnections
 {{- if not $in.plan -}}
 {{- fail (printf "\n\nThis does not fit PostgreSQL's connections, so nothing is rendered.\n\n%s\n" $text) -}}
 {{- end -}}
-{{- dict "inputs" (omit $in "k" "names" "a" "plan") "a" $in.a "plan" $in.plan "text" $text | toJson -}}
+{{- $perPod := div (add $in.plan.poolConnections $in.a.direct) $in.a.peakPods -}}
+{{- /* The pods that there can be, not those that are planned for: planning for more before there are more is the first of two steps. */ -}}
+{{- $pods := add $found.replicas $found.surge (min $found.replicas $in.terminatingPods) -}}
+{{- $jobs := mul $in.connectionsPerJobWorker (add $found.jobs (min $found.jobs $in.jobTerminatingPods)) -}}
+{{- $live := dict "pods" $pods "perPod" (ternary 0 $perPod $in.a.hasPgbouncer) "pgbouncer" $in.pgbouncerServerConnections "jobs" $jobs "others" $in.otherClientConnections -}}
+{{- $limit := $in.plan.roleConnections -}}
+{{- with lookup "v1" "ConfigMap" .Release.Namespace (include "stockroom.fullname" .) -}}
+{{- with get (default (dict) .metadata.annotations) "stockroom/plan" -}}
+{{- $limit = include "stockroom.rollOut" (list $in $live (fromJson .)) | int64 | max $limit -}}
+{{- end -}}
+{{- end -}}
+{{- dict "inputs" (omit $in "k" "names" "a" "plan") "a" $in.a "plan" $in.plan "text" $text "live" $live "roleLimit" $limit | toJson -}}
+{{- end -}}
+
+{{/*
+The most connections of ours while pods of the running release and of this one are mixed. Takes (list inputs live running). Within one plan any mixture
+fits; between two that differ in the number of pods, or in who goes through a PgBouncer, it may not, and then it takes two steps.
+*/}}
+{{- define "stockroom.rollOut" -}}
+{{- $in := index . 0 -}}{{- $new := index . 1 -}}{{- $old := index . 2 -}}
+{{- $most := dict -}}
+{{- range list "pods" "perPod" "pgbouncer" "jobs" -}}{{- $_ := set $most . (max (get $new .) (get $old .)) -}}{{- end -}}
+{{- $api := add (mul $most.pods $most.perPod) $most.pgbouncer -}}
+{{- $needed := add $api $most.jobs $in.migrationConnections -}}
+{{- $ours := sub $in.a.usable (min $new.others $old.others) -}}
+{{- if not (kindIs "invalid" $in.roleConnectionLimit) -}}{{- $ours = min $ours $in.roleConnectionLimit -}}{{- end -}}
+{{- if gt $needed $ours -}}
+{{- fail (printf "\n\nBoth releases fit, but not the roll-out from one to the other: while their pods are mixed they may hold %d connections, and %d are ours.\n\n  running  %d pods x %d + PgBouncer %d + job workers %d\n  wanted   %d pods x %d + PgBouncer %d + job workers %d\n  mixed    %d pods x %d + PgBouncer %d + job workers %d + migration %d = %d\n\nTake two steps, first whoever gets less (docs/capacity.md, \"Changing sizes while it runs\"):\n  more pods:        first set capacity.replicaCeiling to the new number and leave the number of pods; when that has rolled out, raise it\n  fewer pods:       first set capacity.replicaCeiling to the old number and lower the number of pods; when that has rolled out, leave it out\n  more job workers: first set capacity.jobReplicaCeiling; when that has rolled out, raise worker.replicas\n  a PgBouncer:      first raise capacity.otherClientConnections by what it opens; then enable it, with the old value\n" $needed $ours (int64 $old.pods) (int64 $old.perPod) (int64 $old.pgbouncer) (int64 $old.jobs) (int64 $new.pods) (int64 $new.perPod) (int64 $new.pgbouncer) (int64 $new.jobs) $most.pods $most.perPod $most.pgbouncer $most.jobs (int64 $in.migrationConnections) $needed) -}}
+{{- end -}}
+{{- $needed -}}
 {{- end -}}
