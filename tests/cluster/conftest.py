@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.cluster.releases import CommandError, Inside, Release, nodes, run
+from tests.cluster.releases import CommandError, Inside, Release, nodes, run, until
 
 _IMAGE = os.environ.get("STOCKROOM_IMAGE", "")
 _POSTGRES_IMAGE = os.environ.get("POSTGRES_IMAGE", "")
@@ -74,6 +74,7 @@ def release(installed: tuple[Release, float]) -> Release:
     """The evaluation, as it was installed, whatever tests before did."""
     release, _ = installed
     release.upgrade()
+    until(release.are_ready, 90, "two pods are ready and their predecessors gone")
     return release
 
 

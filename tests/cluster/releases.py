@@ -106,9 +106,17 @@ class Release:
         """Upgrade and wait until all is ready."""
         self.helm("upgrade", values, "--wait", f"--timeout={READY_SECONDS}s")
 
+    def revision(self) -> str:
+        """The release's revision, counted by Helm."""
+        return str(json.loads(run("helm", "status", NAME, "--namespace", self.namespace, "--output", "json"))["version"])
+
+    def rollback(self, revision: str) -> None:
+        """Go back to a revision and wait until all is ready."""
+        run("helm", "rollback", NAME, revision, "--namespace", self.namespace, "--wait", f"--timeout={READY_SECONDS}s")
+
     def pods(self, component: str) -> list[dict[str, Any]]:
-        """The pods of a component: api, worker or postgres."""
-        return self.get("pods", "--selector", f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component={component}")
+        """The pods of a component, api, worker or postgres, without those that are ending."""
+        return [pod for pod in self._pods(component) if "deletionTimestamp" not in pod["metadata"]]
 
     def restarts(self) -> int:
         """How often containers of ours were started again."""
@@ -117,7 +125,7 @@ class Release:
 
     def are_ready(self, component: str = "api", at_least: int = 2) -> bool:
         """Whether so many pods are ready, and none of the others is starting or ending."""
-        pods = self.pods(component)
+        pods = self._pods(component)
         return len(pods) >= at_least and all(is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods)
 
     def secret(self, key: str) -> str:
@@ -130,6 +138,9 @@ class Release:
         (pod,) = self.pods("postgres")
         node: str = pod["spec"]["nodeName"]
         return node
+
+    def _pods(self, component: str) -> list[dict[str, Any]]:
+        return self.get("pods", "--selector", f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component={component}")
 
     @contextmanager
     def inside(self, name: str = "console") -> Iterator["Inside"]:
@@ -204,27 +215,28 @@ class Inside:
 
     def levels(self) -> dict[str, int]:
         """Units on hand of what the load adds to."""
-        lines = self._load("--levels").communicate()[0].splitlines()
-        levels: dict[str, int] = json.loads(lines[-1])["levels"]
+        with self._load("--levels") as process:
+            levels: dict[str, int] = json.loads(process.communicate()[0].splitlines()[-1])["levels"]
         return levels
 
     @contextmanager
     def load(self, *, clients: int = 16, rate: float = 40) -> Iterator[Seen]:
         """Keep-alive clients at work while the block runs; what they saw is complete after it."""
-        process = self._load("--clients", str(clients), "--rate", str(rate))
-        assert process.stdin is not None
-        assert process.stdout is not None
         seen = Seen()
-        first = process.stdout.readline()
-        assert "started" in first, f"the load did not start: {first}"
-        try:
-            yield seen
-        finally:
-            process.stdin.close()
-            lines = [json.loads(line) for line in process.stdout]
-            assert process.wait() == 0, "the load ended with an error, or its connection was lost"
-            seen.failures += [line for line in lines if "failed" in line]
-            seen.totals |= next(line["totals"] for line in lines if "totals" in line)
+        with self._load("--clients", str(clients), "--rate", str(rate)) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            assert "started" in first, f"the load did not start: {first}"
+            try:
+                yield seen
+            finally:
+                process.stdin.close()
+                lines = [json.loads(line) for line in process.stdout]
+                assert process.wait() == 0, "the load ended with an error, or its connection was lost"
+                seen.failures += [line for line in lines if "failed" in line]
+                seen.totals |= next(line["totals"] for line in lines if "totals" in line)
+                print(seen)  # noqa: T201 - what `pytest -s` and a failure show
 
     def _load(self, *arguments: str) -> "subprocess.Popen[str]":
         script = ["python", "-c", LOAD, f"http://{NAME}", "--email", "admin@example.com", *arguments]

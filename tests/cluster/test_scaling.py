@@ -15,6 +15,6 @@ def test_the_autoscaler_adds_pods_under_load_and_the_plan_still_holds(release: R
         # An upgrade at full scale is the worst moment, and it does not reset the number of pods.
         release.upgrade({**_SCALED, "podAnnotations": {"at": "full-scale"}})
         assert len(release.pods("api")) >= 4
-    print(seen, f"planned peak {planned:.0f}", sep="\n")  # noqa: T201 - for `pytest -s`
+    print(f"planned peak {planned:.0f}")  # noqa: T201 - for `pytest -s`
     assert 0 < seen.totals["peak_connections"] <= planned, str(seen)
     assert seen.failures == [], str(seen)
