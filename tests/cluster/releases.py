@@ -139,9 +139,6 @@ class Release:
         node: str = pod["spec"]["nodeName"]
         return node
 
-    def _pods(self, component: str) -> list[dict[str, Any]]:
-        return self.get("pods", "--selector", f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component={component}")
-
     @contextmanager
     def inside(self, name: str = "console") -> Iterator["Inside"]:
         """A pod of Stockroom's image that waits for commands, on PostgreSQL's node."""
@@ -177,6 +174,9 @@ class Release:
         finally:
             self.kubectl("delete", "pod", name, "--now", "--wait=true")
 
+    def _pods(self, component: str) -> list[dict[str, Any]]:
+        return self.get("pods", "--selector", f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component={component}")
+
 
 class Inside:
     """A pod to run commands in."""
@@ -199,6 +199,14 @@ class Inside:
         )
         status, _, body = self.exec("python", "-c", asked, f"http://{host}{path}").partition("\n")
         return int(status), body
+
+    def reaches(self, host: str) -> bool:
+        """Whether somebody answers at an address."""
+        try:
+            self.get("/livez", host)
+        except CommandError:
+            return False
+        return True
 
     def query(self, query: str) -> list[str]:
         """The first column of what PostgreSQL answers."""

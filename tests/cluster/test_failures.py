@@ -21,9 +21,12 @@ def test_a_worker_process_that_is_killed_is_replaced_in_its_pod(release: Release
 
 def test_pods_that_vanish_are_replaced(release: Release, console: Inside) -> None:
     before = console.levels()
-    gone = [release.pods("api")[0]["metadata"]["name"], release.pods("worker")[0]["metadata"]["name"]]
+    api, worker = release.pods("api")[0], release.pods("worker")[0]
+    gone = [api["metadata"]["name"], worker["metadata"]["name"]]
     with console.load() as seen:
         release.kubectl("delete", "pod", *gone, "--force", "--grace-period=0")
+        # The API server forgets a pod at once; its processes live until the kubelet has seen that.
+        until(lambda: not console.reaches(f"{api['status']['podIP']}:8000"), 90, "the pod is gone from its node")
         until(release.are_ready, 60, "two pods are ready")
         until(lambda: release.are_ready("worker", 1), 60, "a worker is ready")
     assert not set(gone) & {pod["metadata"]["name"] for pod in [*release.pods("api"), *release.pods("worker")]}
