@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help up test test-cluster fuzz check format bench bench-scale bench-import bench-overload docs lock clean
+.PHONY: help up test test-cluster fuzz check format bench bench-scale bench-import bench-overload docs k8s lock clean
 
 # Given on the command line only (make up ARGS="--port 8001"): a variable of that name in the environment is somebody else's.
 ARGS =
@@ -75,6 +75,9 @@ bench-overload: .venv/installed ## overload a server that is held down, and kill
 docs: .venv/installed ## write docs/settings.md and docs/openapi.json anew from the code
 	@.venv/bin/python -c 'import pathlib, app.core.config as config; pathlib.Path("docs/settings.md").write_text(config.settings_page(), encoding="utf-8")'
 	@.venv/bin/python -c 'import pathlib, app.main as main; pathlib.Path("docs/openapi.json").write_text(main.openapi_page(), encoding="utf-8")'
+
+k8s: .venv/installed ## write k8s/ anew from the chart
+	@.venv/bin/python -m tests.chart.plain
 
 # Running is a subset of developing by construction: what an image installs is what was tested.
 lock: .venv/installed ## write requirements/ anew from pyproject.toml; ARGS=--upgrade takes newer versions

@@ -19,6 +19,7 @@ from app.core.admission import Admission
 from app.core.boot_check import BootCheck
 from app.core.config import Settings, get_settings
 from app.core.db import Database, DirectConnection
+from app.core.door import Door
 from app.core.logging import configure_logging
 from app.core.process import Process
 from app.core.sampling import sampled
@@ -113,6 +114,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         revocations=Revocations(lifetime_seconds=settings.token_lifetime_seconds),
     )
     app.state.process = process
+    app.state.door = Door(admission, varies=bool(settings.cors_origins))
     app.state.readiness = health.Readiness(process)
     # What is here now stays as long as the process: the garbage collector need not look at it again and again.
     gc.collect()

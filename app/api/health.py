@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from app.core import migrations
 from app.core.draining import is_draining
+from app.core.logging import reason_of
 from app.core.process import Process
 from app.schemas.values import Output, example
 
@@ -66,7 +67,7 @@ class Readiness:
         except psycopg.errors.UndefinedTable:
             rows = []
         except (psycopg.Error, TimeoutError, OSError) as error:
-            _log.warning("database_unready", reason=str(error).partition("\n")[0] or type(error).__name__)
+            _log.warning("database_unready", reason=reason_of(error))
             return _UNANSWERED
         return {"database": "ok", "schema": _schema_check(rows[0][0] if rows else None)}
 

@@ -28,9 +28,8 @@ class Once:
 
     def __init__(self, key: str | None, request: Request, body: bytes) -> None:
         self._key = key
-        self._route = f"{request.method} {request.scope['route'].path_format}"
-        # One id can be written in several ways; a key that comes with another spelling is one that was used for something else.
-        self._sent = request.scope["path"].encode() + b"\n" + body
+        self._request = request
+        self._body = body
 
     async def __call__(self, session: WriteSession, principal: Principal, effect: Callable[[], Awaitable[Response]]) -> Response:
         """The effect's response, or the one that was answered before.
@@ -41,7 +40,11 @@ class Once:
         """
         if self._key is None:
             return await effect()
-        request = idempotency.Request(principal.user_id, self._route, self._key, sha256(self._sent).digest())
+        scope = self._request.scope
+        # One id can be written in several ways; a key that comes with another spelling is one that was used for something else.
+        sent = scope["path"].encode() + b"\n" + self._body
+        route = f"{scope['method']} {scope['route'].path_format}"
+        request = idempotency.Request(principal.user_id, route, self._key, sha256(sent).digest())
         if (kept := await idempotency.claim(session, request)) is not None:
             return Response(kept.body, kept.status, kept.headers)
         try:

@@ -1,9 +1,7 @@
 """What happens around every request, in pure ASGI: Starlette's BaseHTTPMiddleware would cost three times the throughput of a trivial route."""
 
-import re
 import time
 from collections.abc import MutableMapping
-from secrets import token_hex
 from typing import Any
 
 import structlog
@@ -11,13 +9,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem_answer, problem_from
-from app.core.admission import overloaded
 from app.core.draining import is_draining
-from app.core.metrics import ADMISSION_REFUSALS_TOTAL, REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL
-from app.core.problems import MEDIA_TYPE, InternalError, Problem, quoted
+from app.core.logging import reason_of
+from app.core.metrics import REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL
+from app.core.problems import InternalError, Overloaded, Problem, quoted
+from app.core.request_ids import request_id
 
 _log = structlog.get_logger()
-_WELL_FORMED_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _QUIET = frozenset({"/livez", "/healthz", "/metrics"})
 _LONGEST_ADDRESS = 45
 _CLOSE = (b"connection", b"close")
@@ -33,26 +31,25 @@ class RequestContext:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._refusals = _EarlyRefusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = scope["request_id"] = _request_id(scope)
+        own_id = scope["request_id"] = request_id(scope["headers"])
         if _is_one_too_many(scope):
-            await self._refusals.answer(scope, send)
+            await _refuse(scope, send)
             return
         started = time.perf_counter()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        structlog.contextvars.bind_contextvars(request_id=own_id)
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode()), *scope.get("vary", ())]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", own_id.encode()), *scope.get("vary", ())]
                 if is_draining():
                     message["headers"].append(_CLOSE)
             await send(message)
@@ -93,35 +90,16 @@ class CorsForBrowsers:
         await self._context(scope, receive, send)
 
 
-class _EarlyRefusals:
-    """Answers that there is no place, before anything is read, routed or verified. A log line a second: one each would cost as much as the answer."""
-
-    def __init__(self) -> None:
-        self._problem = overloaded()
-        # Made once but for two values, which need no escapes: a path is percent-encoded, and ids have few kinds of characters.
-        self._body = self._problem.body(path="%b", request_id="%b").replace(b"%25b", b"%b")
-        self._headers = [(b"content-type", MEDIA_TYPE.encode())]
-        self._headers += [(name.lower().encode(), value.encode()) for name, value in self._problem.headers.items()]
-        self._unlogged = 0
-        self._logged_at = 0.0
-
-    async def answer(self, scope: Scope, send: Send) -> None:
-        """Send the 503."""
-        request_id = scope["request_id"].encode()
-        body = self._body % (quoted(scope["path"]).encode(), request_id)
-        headers = [*self._headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id), *scope.get("vary", ())]
-        if is_draining():
-            headers.append(_CLOSE)
-        self._count()
-        await send({"type": "http.response.start", "status": self._problem.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def _count(self) -> None:
-        ADMISSION_REFUSALS_TOTAL.inc()
-        self._unlogged += 1
-        if (now := time.monotonic()) - self._logged_at >= 1:
-            _log.warning("requests_refused", problem=self._problem.name, requests=self._unlogged)
-            self._unlogged, self._logged_at = 0, now
+async def _refuse(scope: Scope, send: Send) -> None:
+    """Answer that there is no place, before anything is read, routed or verified."""
+    refusals = scope["app"].state.process.admission.refusals
+    own_id = scope["request_id"].encode()
+    body = refusals.next_body(quoted(scope["path"]).encode(), own_id)
+    headers = [*refusals.headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", own_id), *scope.get("vary", ())]
+    if is_draining():
+        headers.append(_CLOSE)
+    await send({"type": "http.response.start", "status": Overloaded.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _reported(error: Exception, scope: Scope) -> Problem:
@@ -131,20 +109,12 @@ def _reported(error: Exception, scope: Scope) -> Problem:
         UNHANDLED_ERRORS_TOTAL.labels(_route(scope)).inc()
         _log.error("unhandled_error", route=_route(scope), method=scope["method"], exc_info=error)
     elif problem.status >= 500:
-        _log.warning("request_refused", route=_route(scope), problem=problem.name, reason=str(error).partition("\n")[0])
+        _log.warning("request_refused", route=_route(scope), problem=problem.name, reason=reason_of(error))
     return problem
 
 
 def _is_one_too_many(scope: Scope) -> bool:
     return scope["path"] not in _QUIET and scope["app"].state.process.admission.is_full
-
-
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _WELL_FORMED_ID.fullmatch(value):
-            return str(value, "ascii")
-    # As random as a UUID, at a fifth of its cost.
-    return token_hex(16)
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:

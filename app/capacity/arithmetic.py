@@ -114,6 +114,6 @@ def _workers_by_memory(memory_limit_bytes: int | None) -> int | None:
 def _demand(arrival_rate_per_second: float | None, hold_time_ms: float) -> tuple[float | None, int]:
     if arrival_rate_per_second is None:
         return None, DEFAULT_DEMAND
-    # In exact decimals (1000 ms x 70 %), so that 4.9 busy connections want 7 and not 8 for a rounding error's sake.
-    wanted = ceil(exact(arrival_rate_per_second) * exact(hold_time_ms) / (10 * BUSY_PERCENT))
-    return arrival_rate_per_second * hold_time_ms / 1000, max(SMALLEST_POOL, min(LARGEST_POOL, wanted))
+    # In exact decimals, so that 4.9 busy connections want 7 and not 8 for a rounding error's sake.
+    busy = exact(arrival_rate_per_second) * exact(hold_time_ms) / 1000
+    return float(busy), max(SMALLEST_POOL, min(LARGEST_POOL, ceil(busy * 100 / BUSY_PERCENT)))

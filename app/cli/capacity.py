@@ -96,8 +96,6 @@ def plan(
         decision = decide(inputs)
     except ValueError as error:
         fail(str(error))
-    if not isinstance(decision, Plan) and output_format in (Format.ENV, Format.HELM):
-        output_format = Format.TABLE
     typer.echo(_shown(decision, output_format))
     if not isinstance(decision, Plan):
         raise typer.Exit(1)

@@ -3,10 +3,16 @@
 Requests in flight are the arrival rate times the time in the service (Little's law), so bounding the number bounds the time.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.core.problems import Overloaded
+import structlog
+
+from app.core.metrics import ADMISSION_REFUSALS_TOTAL
+from app.core.problems import MEDIA_TYPE, Overloaded
+
+_log = structlog.get_logger()
 
 
 class Admission:
@@ -21,6 +27,7 @@ class Admission:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_flight = 0
+        self.refusals = Refusals()
 
     @property
     def is_full(self) -> bool:
@@ -33,8 +40,8 @@ class Admission:
         Raises:
             Overloaded: there is none.
         """
-        if self.in_flight >= self.limit:
-            raise overloaded()
+        if self.is_full:
+            raise _overloaded()
         self.in_flight += 1
 
     def __exit__(self, *_: object) -> None:
@@ -51,6 +58,36 @@ class Admission:
             self.in_flight += 1
 
 
-def overloaded() -> Overloaded:
-    """What the one too many is told."""
+class Refusals:
+    """What those are told who are refused early, counted. A log line a second: one each would cost as much as the answer.
+
+    Attributes:
+        headers: of the answer; its length, the request's id and what concerns CORS and the connection are for whoever sends it.
+    """
+
+    def __init__(self) -> None:
+        problem = _overloaded()
+        # Made once but for two values, which need no escapes: a path is percent-encoded, and ids have few kinds of characters.
+        self._body = problem.body(path="%b", request_id="%b").replace(b"%25b", b"%b")
+        self.headers = [(b"content-type", MEDIA_TYPE.encode())]
+        self.headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        self._unlogged = 0
+        self._logged_at = 0.0
+
+    def next_body(self, path: bytes, request_id: bytes) -> bytes:
+        """The problem object of one more refusal.
+
+        Args:
+            path: the request's, percent-encoded (`problems.quoted`).
+            request_id: a well-formed one.
+        """
+        ADMISSION_REFUSALS_TOTAL.inc()
+        self._unlogged += 1
+        if (now := time.monotonic()) - self._logged_at >= 1:
+            _log.warning("requests_refused", problem=Overloaded.name, requests=self._unlogged)
+            self._unlogged, self._logged_at = 0, now
+        return self._body % (path, request_id)
+
+
+def _overloaded() -> Overloaded:
     return Overloaded("More requests are in flight than this process can serve in time.")

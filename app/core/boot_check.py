@@ -9,15 +9,17 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import psycopg
 import structlog
 
 from app.capacity.explaining import explain
+from app.core.background import in_background
 from app.core.config import Settings
 from app.core.db import Database, DirectConnection
+from app.core.logging import reason_of
 from app.core.sizing import SERVER_LIMITS_QUERY, CapacityError, ServerLimits, accepted_plan, inputs_from
 
 _log = structlog.get_logger()
@@ -53,14 +55,11 @@ class BootCheck:
 
         What is over its budget ends this process, and with it the server, with the arithmetic on standard error.
         """
-        task = None if await self._passes() else asyncio.create_task(self._retry())
-        try:
+        if await self._passes():
             yield
-        finally:
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        else:
+            async with in_background(self._retry()):
+                yield
 
     async def attempt(self) -> bool:
         """Whether the database answered, and so the check is done.
@@ -73,7 +72,7 @@ class BootCheck:
         except (psycopg.Error, TimeoutError, OSError) as error:
             if (now := time.monotonic()) - self._logged_at >= _LOG_SECONDS:
                 self._logged_at = now
-                _log.warning("database_awaited", reason=str(error).partition("\n")[0] or type(error).__name__)
+                _log.warning("database_awaited", reason=reason_of(error))
             return False
         self._compare(server)
         self.result = "ok"
@@ -106,7 +105,7 @@ class BootCheck:
 def _exit(error: CapacityError) -> NoReturn:
     """End here and now. An exception would become a traceback each in the logs of Starlette and uvicorn, with the arithmetic somewhere within."""
     text = f"error: {error}\n  mend it and start again: sizes are planned anew at each start"
-    _log.critical("capacity_exceeded", reason=str(error).partition("\n")[0])
+    _log.critical("capacity_exceeded", reason=reason_of(error))
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
     os._exit(_EXIT_CODE)

@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     hold_time_ms: Annotated[float, Field(ge=0.01, le=600_000)] = 10
     """How long a request holds its database connection, on average."""
 
-    wait_budget_ms: Annotated[float, Field(ge=0, le=60_000)] = 200
+    wait_budget_ms: Annotated[float, Field(ge=0, le=60_000)] = 60
     """How long a request should wait for a connection at most. With the hold time it decides how many may wait before more are refused."""
 
     pool_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 2.0

@@ -1,7 +1,7 @@
 """The database: one engine, one pool, two session types.
 
 The engine's default is AUTOCOMMIT: a read is one round trip, and prepared statements survive, because psycopg drops its cache at every ROLLBACK.
-`ReadSession` uses it as it is. `WriteSession` switches its connection to READ COMMITTED and is one transaction. A function's signature says which
+`ReadSession` uses it as it is. `WriteSession` begins a transaction at READ COMMITTED. A function's signature says which
 it needs, so a type checker catches a write on a read session.
 """
 

@@ -55,6 +55,11 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in a line: drivers' errors go on with hints and positions."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def _dumps(event: Any, **_: object) -> bytes:
     try:
         return orjson.dumps(event, default=str)

@@ -80,6 +80,16 @@ class ValidationFailed(Problem):
     example = "1 value is not acceptable; see `errors`."
     example_members: ClassVar = {"errors": [{"in": "body", "pointer": "#/name", "detail": "Field required"}]}
 
+    @classmethod
+    def of_body(cls, pointer: str, detail: str) -> "ValidationFailed":
+        """One value of the body is wrong.
+
+        Args:
+            pointer: where it stands: a JSON pointer as a URI fragment (RFC 6901 section 6).
+            detail: what is wrong with it.
+        """
+        return cls(cls.example, errors=[{"in": "body", "pointer": pointer, "detail": detail}])
+
 
 class BadRequest(Problem):
     """The request could not be read at all: broken JSON, a repeated key, a cursor or header that is not well-formed."""

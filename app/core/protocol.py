@@ -7,17 +7,18 @@ a second (`LimitedProtocol.check`), and a request pays for a few assignments.
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from secrets import token_hex
 from typing import Any, Literal, cast
-from uuid import uuid4
 
 import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.core.config import Settings
+from app.core.door import Door
 from app.core.metrics import REFUSALS_TOTAL, UNHANDLED_ERRORS_TOTAL
 from app.core.problems import MEDIA_TYPE, BadRequest, HeadersTooLarge, PayloadTooLarge, Problem, RequestTimeout, TooManyRequests
+from app.core.transport import StagedTransport
 
 MAX_HEAD_BYTES = 32 * 1024
 """Of the request line and the headers together, and of the trailers behind a body."""
@@ -42,11 +43,13 @@ _State = Literal["silent", "head", "body", "done", "refused", "closing"]
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. The settings are those of the application, `app.state.settings`."""
+    """One connection. Its limits are in the application's `state.settings`, and `state.door` says who is turned away."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._settings: Settings = cast("Any", self.config.app).state.settings
+        state = cast("Any", self.config.app).state
+        self._settings: Settings = state.settings
+        self._door: Door = state.door
         self._state: _State = "silent"
         self._since = self._sent_at = self.loop.time()
         self._unsent_bytes = 0
@@ -59,13 +62,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """A client is here."""
-        super().connection_made(cast("asyncio.Transport", _Transport(transport, self._close)))
+        super().connection_made(cast("asyncio.Transport", StagedTransport(transport, self._close)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         super().connection_lost(exc)
         # uvicorn tells only the last of several pipelined requests; what the others still answer goes nowhere.
-        cast("_Transport", self.transport).write = _drop
+        cast("StagedTransport", self.transport).drop_answers()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -79,7 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override] # uvicorn's own never stays
         """The client says no more, but may still read (RFC 9293 section 3.6); returns whether there is something to tell it."""
-        if self._state == "done" and not self.cycle.response_complete:
+        if self._state == "done" and not self._is_answered:
             self.cycle.keep_alive = False
             return True
         return self._state == "refused"
@@ -107,6 +110,8 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _too_many_headers()
         self._check_host()
         self._check_length()
+        if self._door.is_closed and self._turn_away():
+            return
         if len(self.pipeline) >= MAX_QUEUED_REQUESTS:
             raise TooManyRequests(f"More than {MAX_QUEUED_REQUESTS} requests wait on this connection.", retry_after_seconds=1)
         try:
@@ -190,7 +195,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._refuse(RequestTimeout(f"The request line and the headers did not arrive within {limit:g} seconds."))
             case "body" if seconds > (limit := self._settings.body_timeout_seconds):
                 self._refuse(RequestTimeout(f"The body did not arrive within {limit:g} seconds."))
-            case "done" if seconds > self.timeout_keep_alive and self.timeout_keep_alive_task is None and self.cycle.response_complete:
+            case "done" if seconds > self.timeout_keep_alive and self.timeout_keep_alive_task is None and self._is_answered:
                 # uvicorn sets its timer after an answer, and forgets it when anything comes: the rest of a body, an empty line.
                 self.transport.close()
             case "closing" if seconds > _LINGER_SECONDS:
@@ -222,6 +227,19 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(BadRequest(f"This is not HTTP/1.1 as RFC 9112 has it: {error}."))
         return b""
+
+    def _turn_away(self) -> bool:
+        """Answer for the application that there is no place for a request; returns whether it is one that can be answered so."""
+        stays = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1" and not self.flow.write_paused
+        if not (stays and self._is_answered and self.parser.get_method() == b"GET"):
+            return False
+        refusal = self._door.refusal(self.url, self.headers, self.server_state.default_headers)
+        if refusal is None:
+            return False
+        self.transport.write(refusal)
+        self._enter("done")
+        self.on_response_complete()
+        return True
 
     def _check_size(self) -> None:
         # Only the parser knows a header whose end has not come yet.
@@ -264,7 +282,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._enter("refused")
         self.flow.pause_reading()
         if not in_body:
-            request_id = uuid4().hex
+            request_id = token_hex(16)
             self._report(problem.name, request_id, status=problem.status, detail=problem.detail)
             self._refusal = self._answer(problem, request_id)
             self._send_refusal(self._refusal)
@@ -278,8 +296,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _send_refusal(self, refusal: bytes) -> None:
         # What came earlier is answered first: a client takes the next answer for that of its oldest request.
-        answered = self._last_cycle is None or self._last_cycle.response_complete
-        if answered and not self.transport.is_closing():
+        if self._is_answered and not self.transport.is_closing():
             self.transport.write(refusal)
             self.transport.close()
 
@@ -309,6 +326,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def _request_id(self) -> str | None:
         # The application's, which it keeps there.
         return cast("dict[str, Any]", self._last_cycle.scope).get("request_id") if self._last_cycle else None
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether all is answered that has come so far, the request at hand aside."""
+        return self._last_cycle is None or self._last_cycle.response_complete
 
     @property
     def _last_cycle(self) -> RequestResponseCycle | None:
@@ -345,37 +367,6 @@ class _Cycle(RequestResponseCycle):
         if self._problem is not None:
             raise self._problem
         return message
-
-
-class _Transport:
-    """A transport that closes in stages where a client is still sending (RFC 9112 section 9.6): a reset could take its answer away before it is read."""
-
-    def __init__(self, transport: asyncio.Transport, in_stages: Callable[[], bool]) -> None:
-        self._transport = transport
-        self._in_stages = in_stages
-        self._half_closed = False
-        self.abort = transport.abort
-        self.get_extra_info = transport.get_extra_info
-        self.get_write_buffer_size = transport.get_write_buffer_size
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
-        self.write: Callable[[bytes], None] = transport.write
-
-    def is_closing(self) -> bool:
-        return self._half_closed or self._transport.is_closing()
-
-    def close(self) -> None:
-        if self.is_closing():
-            return
-        self._half_closed = self._in_stages()
-        if self._half_closed:
-            self._transport.write_eof()
-        else:
-            self._transport.close()
-
-
-def _drop(_: bytes) -> None:
-    pass
 
 
 def _too_many_bytes() -> Problem:

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from app.capacity.limits import cpu_throttling
 from app.core import metrics
+from app.core.background import in_background
 from app.core.process import Process
 
 _INTERVAL_SECONDS = 0.1
@@ -18,13 +19,8 @@ async def sampled(process: Process) -> AsyncIterator[None]:
     metrics.POOL_SIZE.set(process.database.pool.largest)
     metrics.ADMISSION_LIMIT.set(process.admission.limit)
     metrics.PLANNED_PEAK_CONNECTIONS.set(process.plan.peak_connections)
-    task = asyncio.create_task(_sample(process))
-    try:
+    async with in_background(_sample(process)):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _sample(process: Process) -> None:

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import structlog
+from psycopg.rows import TupleRow
 
 from app.capacity.explaining import explain
 from app.capacity.inputs import MAX_CONNECTIONS_CEILING
 from app.capacity.limits import cpu_limit_millicores, memory_limit_bytes
 from app.capacity.model import Inputs, Plan, Refusal, plan
 from app.core.config import Settings
+from app.core.logging import reason_of
 
 CONNECTIONS_PER_JOB_WORKER = 6
 """`stockroom worker`: three in procrastinate's pool, its LISTEN, and two in the pool of the tasks' own database."""
@@ -67,8 +69,7 @@ def server_limits(url: str) -> ServerLimits:
     Raises:
         psycopg.OperationalError: it does not answer.
     """
-    with psycopg.connect(url, connect_timeout=3, autocommit=True, application_name="stockroom-plan") as connection:
-        return ServerLimits.from_rows(connection.execute(SERVER_LIMITS_QUERY).fetchall())
+    return ServerLimits.from_rows(_ask(url, SERVER_LIMITS_QUERY))
 
 
 def connected_now(url: str) -> tuple[int, int]:
@@ -77,10 +78,8 @@ def connected_now(url: str) -> tuple[int, int]:
     Raises:
         psycopg.OperationalError: it does not answer.
     """
-    with psycopg.connect(url, connect_timeout=3, autocommit=True, application_name="stockroom-plan") as connection:
-        row = connection.execute(_CONNECTED_QUERY).fetchone()
-        ours, others = row or (0, 0)
-        return ours, others
+    [(ours, others)] = _ask(url, _CONNECTED_QUERY)
+    return ours, others
 
 
 def read_timeout_complaint(settings: Settings) -> str | None:
@@ -91,13 +90,15 @@ def read_timeout_complaint(settings: Settings) -> str | None:
     """
     if not settings.is_behind_pgbouncer:
         return None
-    url = settings.require_database_url()
-    with psycopg.connect(url, connect_timeout=3, autocommit=True, prepare_threshold=None, application_name="stockroom-plan") as connection:
-        row = connection.execute("SHOW statement_timeout").fetchone()
-    if row != ("0",):
+    if _ask(settings.require_database_url(), "SHOW statement_timeout") != [("0",)]:
         return None
     limit_ms = round(settings.statement_timeout_seconds * 1000)
     return f"reads have no time limit behind PgBouncer: in its [databases] set connect_query='SET statement_timeout = {limit_ms}'"
+
+
+def _ask(url: str, query: LiteralString) -> list[TupleRow]:
+    with psycopg.connect(url, connect_timeout=3, autocommit=True, application_name="stockroom-plan") as connection:
+        return connection.execute(query).fetchall()
 
 
 def inputs_from(settings: Settings, server: ServerLimits) -> Inputs:
@@ -157,7 +158,7 @@ def plan_from_environment(settings: Settings) -> Plan:
         server = server_limits(settings.around_pgbouncer().require_database_url())
     except psycopg.OperationalError as error:
         server = _assumed_limits(settings)
-        _log.warning("server_limits_assumed", reason=str(error).strip().partition("\n")[0], max_connections=server.max_connections)
+        _log.warning("server_limits_assumed", reason=reason_of(error), max_connections=server.max_connections)
     # While PgBouncer does not answer, readiness says so.
     with suppress(psycopg.OperationalError):
         if complaint := read_timeout_complaint(settings):

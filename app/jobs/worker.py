@@ -11,6 +11,7 @@ from procrastinate.exceptions import ConnectorException
 
 from app.core.config import Settings
 from app.core.db import Database
+from app.core.logging import reason_of
 from app.jobs.tasks import jobs
 
 _log = structlog.get_logger()
@@ -54,7 +55,7 @@ async def _work(url: str, database: Database, settings: Settings) -> NoReturn:
             await _run_procrastinate(url, database, settings)
             reason = "procrastinate stopped by itself"
         except (psycopg.Error, ConnectorException) as error:
-            reason = str(error.__cause__ or error).partition("\n")[0]
+            reason = reason_of(error.__cause__ or error)
         _log.warning("worker_interrupted", reason=reason, retry_in_seconds=_RETRY_SECONDS)
         await asyncio.sleep(_RETRY_SECONDS)
 

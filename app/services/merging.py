@@ -37,6 +37,5 @@ def merge_object(target: dict[str, Any], patch: dict[str, Any], field: str) -> d
         _OBJECT.validate_python(merged)
     except ValidationError as wrong:
         detail = f"Merged with what is there: {wrong.errors(include_url=False)[0]['msg']}"
-        error = {"in": "body", "pointer": f"#/{field}", "detail": detail}
-        raise ValidationFailed("1 value is not acceptable; see `errors`.", errors=[error]) from None
+        raise ValidationFailed.of_body(f"#/{field}", detail) from None
     return merged

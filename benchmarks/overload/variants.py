@@ -9,6 +9,7 @@ import app.main
 from app.core import server
 from app.core.admission import Admission
 from app.core.config import Settings, get_settings
+from app.core.door import Door
 
 
 class Bare:
@@ -17,6 +18,7 @@ class Bare:
     def __init__(self, settings: Settings) -> None:
         self.state = self
         self.settings = settings
+        self.door = Door(Admission(sys.maxsize), varies=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or start and stop."""

@@ -58,7 +58,7 @@ class TestWorkedExamples:
         assert (a.budget_connections, a.cap_connections_per_pool) == (89, 44)  # 97 - 5 - 1 migration - 2; 89 / 2
         assert (p.pool_size, p.max_overflow) == (5, 0)
         assert (p.pool_connections, p.peak_connections) == (10, 18)  # 10 + 5 + 1 + 2
-        assert (p.waiters_per_worker, p.password_hashes_per_worker) == (100, 1)  # 5 x 200 ms / 10 ms
+        assert (p.waiters_per_worker, p.password_hashes_per_worker) == (30, 1)  # 5 x 60 ms / 10 ms
         assert p.warnings == ()
 
     def test_a_small_pod_runs_one_worker_and_counts_both_generations_of_a_roll_out(self) -> None:
@@ -227,11 +227,11 @@ class TestRefusal:
 class TestExplanation:
     def test_of_a_plan_shows_the_arithmetic_in_columns_then_the_warnings(self) -> None:
         lines = explain(accepted(replace(SMALL_POD, database_cores=3))).splitlines()
-        assert "peak pods              5  = 2 replicas + 1 surge + 2 terminating" in lines
-        assert "usable connections    97  = 100 max - 3 superuser_reserved - 0 reserved" in lines
-        assert "= budget for pools    71" in lines
-        assert "pool size              5  = min(14, 5); max_overflow 0" in lines
-        assert "peak connections      51  of 97 usable" in lines
+        assert "peak pods             5  = 2 replicas + 1 surge + 2 terminating" in lines
+        assert "usable connections   97  = 100 max - 3 superuser_reserved - 0 reserved" in lines
+        assert "= budget for pools   71" in lines
+        assert "pool size             5  = min(14, 5); max_overflow 0" in lines
+        assert "peak connections     51  of 97 usable" in lines
         assert lines[-1].startswith("warning: all pools together are 40 connections")
 
     def test_of_a_refusal_shows_what_binds_and_every_value_to_set(self) -> None:

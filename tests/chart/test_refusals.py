@@ -31,7 +31,7 @@ class TestCapacity:
     def test_of_a_pgbouncer_it_says_what_each_instance_may_open(self, refused: Refused, render: Render) -> None:
         message = refused({"pgbouncer": {"enabled": True, "poolSize": 40}})
         assert "what PgBouncer may open is 121 more than the server has left" in message
-        assert "\n  pgbouncer.poolSize=15        ->  smaller pools in PgBouncer, instead of 200\n" in message
+        assert "\n  pgbouncer.poolSize=15        ->  smaller pools in PgBouncer, 79 in all instead of 200\n" in message
         render({"pgbouncer": {"enabled": True, "poolSize": 15}})
 
     def test_under_an_autoscaler_its_maximum_counts(self, refused: Refused) -> None:

@@ -73,7 +73,7 @@ def test_values_and_schema_name_the_same(schema: dict[str, Any], default_values:
         if where.rpartition("/")[2] in {"requests", "limits", "startup", "liveness", "readiness", "settings", "resources"}:
             assert set(values) <= known, where
         else:
-            assert set(values) - {"global"} | ({"pullSecrets"} & known) == known, where
+            assert set(values) - {"global"} == known, where
         for name, value in values.items():
             if isinstance(value, dict):
                 compare(part["properties"][name], value, f"{where}/{name}")

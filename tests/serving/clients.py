@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from starlette.routing import Route
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from app.core.admission import Admission
 from app.core.config import Settings
+from app.core.door import Door
 from app.core.protocol import LimitedProtocol
 from tests.serving.servers import Server, until
 from tests.shop import API
@@ -123,6 +126,7 @@ async def a_connection(settings: Settings) -> AsyncIterator[tuple[LimitedProtoco
     """One that has been answered once, in this process and with nobody who checks it."""
     app = Starlette(routes=[Route("/", _say_done)])
     app.state.settings = settings
+    app.state.door = Door(Admission(sys.maxsize), varies=False)
     config = Config(app, log_config=None, timeout_keep_alive=75)
     config.load()
     state = ServerState()

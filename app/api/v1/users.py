@@ -58,8 +58,7 @@ async def change_password(
     email = await users.email_of(process.database.read(), principal.user_id)
     account = await logins.authenticate(process.database, process.passwords, email=email, password=current, address=client_address(request))
     if account is None:
-        wrong = {"in": "body", "pointer": "#/current_password", "detail": "This is not your current password."}
-        raise ValidationFailed("1 value is not acceptable; see `errors`.", errors=[wrong])
+        raise ValidationFailed.of_body("#/current_password", "This is not your current password.")
     new_hash = await process.passwords.hash(new)
     async with process.database.write() as session:
         await users.change_password(session, principal.user_id, old_hash=account.password_hash, new_hash=new_hash)

@@ -20,6 +20,7 @@ from app.core.embedded import cluster as clusters
 from app.core.embedded import lock
 from app.core.embedded.cluster import Cluster
 from app.core.embedded.programs import EmbeddedError, find_programs, server_owner
+from app.core.logging import reason_of
 
 __all__ = ["EmbeddedError", "EmbeddedPostgres", "running_database_url"]
 
@@ -126,9 +127,8 @@ class EmbeddedPostgres:
                 "  make the folder writable and give it room, or choose another data folder"
             ) from error
         except psycopg.Error as error:
-            reason, _, _ = str(error).partition("\n")
             raise EmbeddedError(
-                f"the database in {self._folder} runs, but does not let us in: {reason}\n"
+                f"the database in {self._folder} runs, but does not let us in: {reason_of(error)}\n"
                 f"  see {self._cluster().log}, or choose another data folder"
             ) from error
 

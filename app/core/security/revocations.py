@@ -8,7 +8,9 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from app.core.background import in_background
 from app.core.db import DirectConnection
+from app.core.logging import reason_of
 from app.core.security.scopes import Principal
 
 _log = structlog.get_logger()
@@ -42,12 +44,8 @@ class Revocations:
         Loads once before the block is entered. While the database does not answer, the last known state counts, at the start too: none.
         """
         await self._load(direct)
-        task = asyncio.create_task(self._poll(direct))
-        try:
+        async with in_background(self._poll(direct)):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
     async def _poll(self, direct: DirectConnection) -> None:
         while True:
@@ -59,7 +57,7 @@ class Revocations:
             self._generations = dict(await direct.fetch_all(_REVOKED, {"seconds": self._seconds}))
         except (psycopg.Error, TimeoutError, OSError) as error:
             if not self._stale:
-                _log.warning("revocations_stale", reason=str(error).partition("\n")[0] or type(error).__name__)
+                _log.warning("revocations_stale", reason=reason_of(error))
             self._stale = True
         else:
             if self._stale:

@@ -250,7 +250,7 @@ async def _answer(session: WriteSession, product_id: UUID) -> Document:
     document = await get_product(session, product_id)
     if len(document.body) > MAX_PRODUCT_BYTES:
         detail = f"A product should be at most {MAX_PRODUCT_BYTES} bytes long as it is answered; this one would have {len(document.body)}."
-        raise ValidationFailed("1 value is not acceptable; see `errors`.", errors=[{"in": "body", "pointer": "#", "detail": detail}])
+        raise ValidationFailed.of_body("#", detail)
     return document
 
 

@@ -8,10 +8,11 @@ until pg_isready --quiet --timeout=2; do
     fi
     sleep 1
 done
-psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --set=password="$ROLE_PASSWORD" --set=limit="$CONNECTION_LIMIT" --output=/dev/null --file=- <<'SQL'
+psql --no-psqlrc --quiet --output=/dev/null --file=- \
+    --set=ON_ERROR_STOP=1 --set=role="$ROLE" --set=password="$ROLE_PASSWORD" --set=limit="$CONNECTION_LIMIT" <<'SQL'
 SELECT pg_advisory_lock(7306018443);
-SELECT 'CREATE ROLE stockroom' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'stockroom') \gexec
-ALTER ROLE stockroom LOGIN NOSUPERUSER PASSWORD :'password' CONNECTION LIMIT :limit;
-ALTER DATABASE stockroom OWNER TO stockroom;
+SELECT format('CREATE ROLE %I', :'role') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \gexec
+ALTER ROLE :"role" LOGIN NOSUPERUSER PASSWORD :'password' CONNECTION LIMIT :limit;
+SELECT format('ALTER DATABASE %I OWNER TO %I', current_database(), :'role') \gexec
 SQL
-echo "the role stockroom may hold $CONNECTION_LIMIT connections"
+echo "the role $ROLE may hold $CONNECTION_LIMIT connections"

@@ -6,25 +6,28 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from typing import Any
 
 URL = os.environ["STOCKROOM_URL"]
 PASSWORD = os.environ.get("STOCKROOM_PASSWORD")
 
 
-def ask(method, path, body=None, headers=None, *, expected):
+def ask(method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, *, expected: int) -> tuple[str, Any]:
+    """The answer's ETag and content; ends the test when its status is another than expected."""
     request = urllib.request.Request(URL + path, method=method, data=body, headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=15) as answer:
-            status, tag, text = answer.status, answer.headers["ETag"], answer.read()
+            status, tag, text = answer.status, answer.headers["ETag"] or "", answer.read()
     except urllib.error.HTTPError as error:
-        status, tag, text = error.code, None, error.read()
+        status, tag, text = error.code, "", error.read()
     if status != expected:
         raise SystemExit(f"{method} {path}: {status} instead of {expected}: {text.decode(errors='replace')}")
     print(f"{method} {path}: {status}")
     return tag, json.loads(text) if text else None
 
 
-def log_in(username, password, *, expected):
+def log_in(username: str, password: str, *, expected: int) -> Any:
+    """A token, or the problem."""
     form = urllib.parse.urlencode({"username": username, "password": password}).encode()
     return ask("POST", "/api/v1/auth/login", form, expected=expected)[1]
 

@@ -1,4 +1,4 @@
-{{/* Everything that is wrong with the values, all at once. Included by each workload, so that no `--show-only` gets around it. */}}
+{{/* Everything that is wrong with the values, all at once; before there is a plan. */}}
 {{- define "stockroom.check" -}}
 {{- $wrong := list -}}
 {{- $values := .Values -}}

@@ -48,22 +48,23 @@ warning: {{ . }}
 {{- else }}
 REFUSED: {{ if ge $a.cap $k.smallestPool }}what PgBouncer may open is {{ sub 0 $a.spare }} more than the server has left.{{ else }}a pool needs at least {{ $k.smallestPool }} connections and its share is {{ $a.cap }}.{{ end }}
 {{- $names := default (dict) .names }}
-What binds: {{ .refusal.binding }} = {{ get . .refusal.binding }}{{ with get $names .refusal.binding }}   (value: {{ .name }}){{ end }}
+What binds: {{ .refusal.binding }} = {{ get . .refusal.binding }}{{ with get $names .refusal.binding }}   (value: {{ .name }}{{ with .factor }} x {{ . }}{{ end }}){{ end }}
 What would fit, each on its own:
 {{- $changes := list -}}
 {{- range .refusal.suggestions -}}
-{{- $words := list -}}
-{{- range .changes -}}
+{{- $words := list -}}{{- $reason := .reason -}}
+{{- range $change := .changes -}}
 {{- $value := default (dict "name" (first .)) (get $names (first .)) -}}
+{{- with $value.factor -}}{{- $reason = $reason | replace "in PgBouncer, instead" (printf "in PgBouncer, %d in all instead" (last $change)) -}}{{- end -}}
 {{- if $value.name -}}{{- $words = append $words (printf "%s=%d" $value.name (div (last .) (default 1 $value.factor))) -}}{{- end -}}
 {{- end -}}
-{{- $changes = append $changes (list (join ", " $words) "->" .reason) -}}
+{{- $changes = append $changes (list (join ", " $words) "->" $reason) -}}
 {{- end -}}
 {{- with $changes }}
 {{ include "stockroom.columns" . | indent 2 }}
 {{- end -}}
 {{- with .refusal.pgbouncer }}
-  PgBouncer {{ . }}{{ with get $names "pgbouncer" }}   (value: {{ .name }}){{ end }}
+  PgBouncer {{ . }}{{ with get $names "pgbouncer" }}{{ if not (hasPrefix "does not" $.refusal.pgbouncer) }}   (value: {{ .name }}){{ end }}{{ end }}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -90,6 +90,7 @@ The plan as JSON: `inputs`, `a`, `plan`, `text`, `live` (what a roll-out needs t
 arithmetic and the way out.
 */}}
 {{- define "stockroom.plan" -}}
+{{- include "stockroom.check" . -}}
 {{- $found := dict "root" . -}}
 {{- include "stockroom.inputs" $found -}}
 {{- $in := $found.inputs -}}

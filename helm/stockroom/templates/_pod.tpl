@@ -72,27 +72,32 @@ securityContext: {{- include "stockroom.securityContext" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* A value as a text. Go would write 2000000, which Helm reads as a floating point number, as 2e+06; JSON does not. */}}
+{{- define "stockroom.text" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
+{{- end -}}
+
 {{/* Settings that are no secrets, as a dict: the ConfigMap's data. */}}
 {{- define "stockroom.settings" -}}
 {{- $in := (include "stockroom.plan" . | fromJson).inputs -}}
 {{- $settings := dict -}}
-{{- range $name, $value := .Values.settings -}}{{- $_ := set $settings $name (toString $value) -}}{{- end -}}
+{{- range $name, $value := .Values.settings -}}{{- $_ := set $settings $name (include "stockroom.text" $value) -}}{{- end -}}
 {{- $_ := set $settings "APP_ENVIRONMENT" "production" -}}
 {{- $_ := set $settings "APP_HOST" .Values.host -}}
 {{- $_ := set $settings "APP_PORT" "8000" -}}
-{{- $_ := set $settings "APP_DRAIN_SECONDS" (toString .Values.drainSeconds) -}}
-{{- $_ := set $settings "APP_SHUTDOWN_SECONDS" (toString .Values.shutdownSeconds) -}}
-{{- $_ := set $settings "APP_REPLICA_CEILING" (toString $in.replicaCeiling) -}}
-{{- $_ := set $settings "APP_SURGE_PODS" (toString $in.surgePods) -}}
-{{- $_ := set $settings "APP_TERMINATING_PODS" (toString $in.terminatingPods) -}}
+{{- $_ := set $settings "APP_DRAIN_SECONDS" (include "stockroom.text" .Values.drainSeconds) -}}
+{{- $_ := set $settings "APP_SHUTDOWN_SECONDS" (include "stockroom.text" .Values.shutdownSeconds) -}}
+{{- $_ := set $settings "APP_REPLICA_CEILING" (include "stockroom.text" $in.replicaCeiling) -}}
+{{- $_ := set $settings "APP_SURGE_PODS" (include "stockroom.text" $in.surgePods) -}}
+{{- $_ := set $settings "APP_TERMINATING_PODS" (include "stockroom.text" $in.terminatingPods) -}}
 {{- $_ := set $settings "APP_JOB_WORKER_PODS" (add $in.jobReplicaCeiling $in.jobSurgePods $in.jobTerminatingPods | toString) -}}
-{{- $_ := set $settings "APP_OTHER_CONNECTIONS" (toString $in.otherClientConnections) -}}
-{{- $_ := set $settings "APP_PGBOUNCER_SERVER_CONNECTIONS" (toString $in.pgbouncerServerConnections) -}}
-{{- $_ := set $settings "APP_HOLD_TIME_MS" (toString $in.holdTimeMs) -}}
-{{- $_ := set $settings "APP_WAIT_BUDGET_MS" (toString $in.waitBudgetMs) -}}
+{{- $_ := set $settings "APP_OTHER_CONNECTIONS" (include "stockroom.text" $in.otherClientConnections) -}}
+{{- $_ := set $settings "APP_PGBOUNCER_SERVER_CONNECTIONS" (include "stockroom.text" $in.pgbouncerServerConnections) -}}
+{{- $_ := set $settings "APP_HOLD_TIME_MS" (include "stockroom.text" $in.holdTimeMs) -}}
+{{- $_ := set $settings "APP_WAIT_BUDGET_MS" (include "stockroom.text" $in.waitBudgetMs) -}}
 {{- $optional := dict "APP_WORKERS_CEILING" $in.workersPerPodCeiling "APP_PGBOUNCER_MAX_CLIENT_CONNECTIONS" $in.pgbouncerMaxClientConnections "APP_DATABASE_CORES" $in.databaseCores "APP_ARRIVAL_RATE_PER_WORKER_PER_SECOND" $in.arrivalRatePerWorkerPerSecond -}}
 {{- range $name, $value := $optional -}}
-{{- if not (kindIs "invalid" $value) -}}{{- $_ := set $settings $name (toString $value) -}}{{- end -}}
+{{- if not (kindIs "invalid" $value) -}}{{- $_ := set $settings $name (include "stockroom.text" $value) -}}{{- end -}}
 {{- end -}}
 {{- toYaml $settings -}}
 {{- end -}}

@@ -1,0 +1,199 @@
+"""What the chart promises of what it renders."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from app.core.config import parse_signing_keys
+from tests.chart.conftest import Render
+from tests.chart.manifests import Object, containers, environment
+from tests.chart.options import OPTIONS, production
+
+
+def pod_of(workload: Object) -> Object:
+    found: Object = workload["spec"]["template"]
+    return found
+
+
+def api(render: Render, values: dict[str, Any] | None = None) -> Object:
+    (container,) = pod_of(render(values).get("Deployment"))["spec"]["containers"]
+    found: Object = container
+    return found
+
+
+class TestEvaluation:
+    def test_needs_nothing_and_says_where_its_password_is(self, render: Render) -> None:
+        manifests = render()
+        assert {"Secret", "StatefulSet", "Deployment", "Service"} <= manifests.kinds()
+        assert "get secret stockroom -o jsonpath='{.data.admin-password}'" in manifests.notes
+        assert "NOT FOR PRODUCTION" in manifests.notes
+
+    def test_its_secrets_are_usable_and_of_its_own_database(self, render: Render) -> None:
+        data = {key: base64.b64decode(value).decode() for key, value in render().get("Secret")["data"].items()}
+        assert len(parse_signing_keys(data["signing-keys"])) == 1
+        assert data["database-url"] == f"postgresql://stockroom:{data['database-password']}@stockroom-postgres:5432/stockroom"
+        assert all(len(data[key]) == 24 for key in ("admin-password", "postgres-password", "database-password"))
+
+    def test_the_api_pods_make_role_schema_and_administrator_and_the_others_wait(self, render: Render) -> None:
+        names = [container["name"] for container in pod_of(render().get("Deployment"))["spec"]["initContainers"]]
+        assert names == ["prepare-database", "migrate", "first-admin"]
+        (waiting,) = pod_of(render().get("Deployment", "stockroom-worker"))["spec"]["initContainers"]
+        assert waiting["args"] == ["await-schema", "--wait-seconds", "300"]
+        assert "Job" not in render().kinds()
+
+    def test_its_postgresql_has_the_connections_that_are_planned_with(self, render: Render) -> None:
+        (postgres,) = pod_of(render({"capacity": {"maxConnections": 150}}).get("StatefulSet", "stockroom-postgres"))["spec"]["containers"]
+        assert postgres["args"] == ["-c", "max_connections=150"]
+
+    def test_its_volume_goes_with_the_release(self, render: Render) -> None:
+        spec = render().get("StatefulSet", "stockroom-postgres")["spec"]
+        assert spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
+
+
+class TestMigrations:
+    def test_the_hook_needs_nothing_that_the_release_makes(self, render: Render) -> None:
+        manifests = render(OPTIONS["everything that can be said of a pod"])
+        job = manifests.get("Job", "shop-api-migrate")
+        assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+        spec = pod_of(job)["spec"]
+        assert "serviceAccountName" not in spec
+        (container,) = spec["containers"]
+        assert "envFrom" not in container
+        settings = manifests.get("ConfigMap", "shop-api")["data"]
+        assert settings.items() <= environment(container).items()
+
+    def test_pods_wait_for_it(self, render: Render) -> None:
+        for name in ("stockroom", "stockroom-worker"):
+            (waiting,) = pod_of(render(production()).get("Deployment", name))["spec"]["initContainers"]
+            assert waiting["args"][0] == "await-schema"
+
+    @pytest.mark.parametrize("option", ["evaluation", "CloudNativePG", "CloudNativePG with its Pooler"])
+    def test_a_database_that_the_chart_makes_is_migrated_by_pods_because_a_hook_would_wait_for_ever(
+        self, render: Render, option: str
+    ) -> None:
+        manifests = render(OPTIONS[option])
+        assert not any(found["metadata"].get("annotations", {}).get("helm.sh/hook", "test") != "test" for found in manifests)
+        assert "migrate" in [container["name"] for container in pod_of(manifests.get("Deployment"))["spec"]["initContainers"]]
+
+
+class TestProbesAndStopping:
+    def test_liveness_never_looks_at_the_database(self, render: Render) -> None:
+        container = api(render)
+        paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
+        assert paths == {"startup": "/livez", "liveness": "/livez", "readiness": "/healthz"}
+
+    def test_a_stop_drains_first_and_has_the_time_for_it(self, render: Render) -> None:
+        values = {"drainSeconds": 20.5, "shutdownSeconds": 30}
+        assert api(render, values)["lifecycle"] == {"preStop": {"exec": {"command": ["stockroom", "drain"]}}}
+        assert pod_of(render(values).get("Deployment"))["spec"]["terminationGracePeriodSeconds"] == 76
+        settings = render(values).get("ConfigMap")["data"]
+        assert (settings["APP_DRAIN_SECONDS"], settings["APP_SHUTDOWN_SECONDS"]) == ("20.5", "30")
+
+
+class TestScaling:
+    @pytest.mark.parametrize("option", ["hpa by CPU and pools", "keda by CPU and pools"])
+    def test_under_an_autoscaler_no_number_of_replicas_is_fought_over(self, render: Render, option: str) -> None:
+        assert "replicas" not in render(OPTIONS[option]).get("Deployment")["spec"]
+        assert render().get("Deployment")["spec"]["replicas"] == 2
+
+    def test_the_cpu_limit_reaches_the_plan_in_thousandths(self, render: Render) -> None:
+        entries = {entry["name"]: entry for entry in api(render)["env"]}
+        assert entries["CPU_LIMIT_MILLICORES"]["valueFrom"]["resourceFieldRef"] == {"resource": "limits.cpu", "divisor": "1m"}
+        assert entries["APP_CPU_LIMIT"]["value"] == "$(CPU_LIMIT_MILLICORES)m"
+
+    def test_without_a_limit_the_number_of_workers_is_said(self, render: Render) -> None:
+        values = {"resources": {"limits": {"cpu": None}}, "capacity": {"workersPerPodCeiling": 1}}
+        assert environment(api(render, values))["APP_CPU_LIMIT"] == "1"
+
+    def test_a_budget_lets_pods_go_that_are_not_ready_anyway(self, render: Render) -> None:
+        assert render().get("PodDisruptionBudget")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+        assert "PodDisruptionBudget" not in render({"replicas": 1}).kinds()
+
+
+def test_large_numbers_reach_the_settings_as_they_were_written(render: Render) -> None:
+    values = {"settings": {"APP_MAX_BODY_BYTES": 2_000_000, "APP_SEND_TIMEOUT_SECONDS": 12.5, "APP_CORS_CREDENTIALS": True}}
+    bouncer = {"pgbouncer": {"enabled": True, "maxClientConnections": 1_000_000}}
+    settings = render(values | bouncer | {"capacity": {"arrivalRatePerWorkerPerSecond": 1_000_000}}).get("ConfigMap")["data"]
+    assert settings["APP_MAX_BODY_BYTES"] == "2000000"
+    assert settings["APP_SEND_TIMEOUT_SECONDS"] == "12.5"
+    assert settings["APP_CORS_CREDENTIALS"] == "true"
+    assert settings["APP_PGBOUNCER_MAX_CLIENT_CONNECTIONS"] == settings["APP_ARRIVAL_RATE_PER_WORKER_PER_SECOND"] == "1000000"
+    (configure,) = (
+        found
+        for found in containers(pod_of(render(values | bouncer).get("Deployment", "stockroom-pgbouncer")))
+        if found["name"] == "configure"
+    )
+    assert environment(configure)["MAX_CLIENT_CONNECTIONS"] == "1000000"
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        ("option", "url", "direct"),
+        [
+            ("production", ("stockroom-secrets", "database-url"), None),
+            ("a PgBouncer of ours", ("stockroom-secrets", "pgbouncer-url"), ("stockroom-secrets", "database-url")),
+            ("a PgBouncer of theirs", ("stockroom-secrets", "pgbouncer-url"), ("stockroom-secrets", "database-url")),
+            ("CloudNativePG", ("stockroom-db-app", "uri"), None),
+        ],
+    )
+    def test_who_connects_where(self, render: Render, option: str, url: tuple[str, str], direct: tuple[str, str] | None) -> None:
+        found = environment(api(render, OPTIONS[option]))
+        assert found["APP_DATABASE_URL"]["secretKeyRef"] == {"name": url[0], "key": url[1]}
+        if direct is None:
+            assert "APP_DATABASE_DIRECT_URL" not in found
+        else:
+            assert found["APP_DATABASE_DIRECT_URL"]["secretKeyRef"] == {"name": direct[0], "key": direct[1]}
+
+    def test_through_the_pooler_with_the_operators_password(self, render: Render) -> None:
+        found = environment(api(render, OPTIONS["CloudNativePG with its Pooler"]))
+        assert found["APP_DATABASE_URL"] == "postgresql://$(POOLER_USERNAME):$(POOLER_PASSWORD)@stockroom-pgbouncer:5432/stockroom"
+        assert found["APP_DATABASE_DIRECT_URL"]["secretKeyRef"] == {"name": "stockroom-db-app", "key": "uri"}
+
+    def test_none_stands_in_a_config_map(self, render: Render) -> None:
+        for option in OPTIONS.values():
+            for found in render(option):
+                if found["kind"] == "ConfigMap":
+                    assert "postgresql://" not in str(found)
+
+    def test_a_change_of_settings_restarts_the_pods(self, render: Render) -> None:
+        def checksum(values: dict[str, Any]) -> str:
+            found: str = pod_of(render(values).get("Deployment"))["metadata"]["annotations"]["checksum/config"]
+            return found
+
+        assert checksum({}) != checksum({"settings": {"APP_LOG_LEVEL": "debug"}})
+
+
+def test_users_and_groups_can_be_unset_for_openshift(render: Render) -> None:
+    for option in ("evaluation with a secret, without a volume, on OpenShift", "no account of its own"):
+        for name, pod in render(OPTIONS[option]).pods():
+            contexts = [pod["spec"]["securityContext"], *(container["securityContext"] for container in containers(pod))]
+            assert not any({"runAsUser", "runAsGroup", "fsGroup"} & set(context) for context in contexts), name
+
+
+def test_probes_and_metrics_are_not_reached_from_outside(render: Render) -> None:
+    manifests = render(OPTIONS["routes and scraping"])
+    (rule,) = manifests.get("Ingress")["spec"]["rules"]
+    (route,) = manifests.get("HTTPRoute")["spec"]["rules"]
+    paths = {path["path"] for path in rule["http"]["paths"]}
+    assert (
+        paths == {match["path"]["value"] for match in route["matches"]} == {"/api", "/docs", "/openapi.json", "/.well-known", "/problems"}
+    )
+
+
+def test_tests_and_load_test_run_only_when_asked_for_and_go_when_they_have_succeeded(render: Render) -> None:
+    manifests = render(OPTIONS["evaluation behind a PgBouncer, with a load test"])
+    tests = [found for found in manifests if found["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"]
+    assert {found["metadata"]["name"] for found in tests} == {"stockroom-test-capacity", "stockroom-test-round-trip", "stockroom-load-test"}
+    for found in tests:
+        assert "hook-succeeded" in found["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    (load_test,) = pod_of(manifests.get("Job", "stockroom-load-test"))["spec"]["containers"]
+    assert load_test["args"][:7] == [
+        "run", "--host", "http://stockroom:80", "--metrics", "http://stockroom-pods:8000/metrics", "--username", "admin@example.com",
+    ]  # fmt: skip
+    assert environment(load_test)["STOCKROOM_PASSWORD"]["secretKeyRef"]["key"] == "admin-password"
+
+
+def test_names_stay_within_what_kubernetes_takes(render: Render) -> None:
+    for found in render(OPTIONS["evaluation behind a PgBouncer, with a load test"], name="a" * 53):
+        assert len(found["metadata"]["name"]) <= 63
