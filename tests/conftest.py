@@ -99,7 +99,8 @@ def database_url(new_database: Callable[..., str]) -> str:
 
 @pytest.fixture(scope="session")
 def settings(database_url: str) -> Settings:
-    return Settings(_env_file=None, database_url=SecretStr(database_url), signing_keys=SecretStr(_SIGNING_KEY))
+    # Some tests ask fifty times at once, and all want to be served.
+    return Settings(_env_file=None, database_url=SecretStr(database_url), signing_keys=SecretStr(_SIGNING_KEY), wait_budget_ms=200)
 
 
 @pytest.fixture(scope="session")

@@ -149,7 +149,10 @@ class Database:
             connect, options = _connect_in_utc, ""
             self._begin = "; ".join([_BEGIN, *(f"SET LOCAL {name} = {limit}" for name, limit in limits_ms.items())])
         else:
-            connect, options = _connect, " ".join(["-c timezone=UTC", *(f"-c {name}={limit}" for name, limit in limits_ms.items())])
+            connect, options = (
+                psycopg.AsyncConnection.connect,
+                " ".join(["-c timezone=UTC", *(f"-c {name}={limit}" for name, limit in limits_ms.items())]),
+            )
             self._begin = _BEGIN
         self.engine = create_async_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
@@ -195,7 +198,8 @@ class Database:
             await session.rollback()
 
     async def close(self) -> None:
-        """Close all idle connections."""
+        """Close all idle connections, those that are being made included."""
+        await self.pool.finish()
         await self.engine.dispose()
 
 
@@ -293,7 +297,7 @@ async def _connect(*arguments: Any, **named: Any) -> psycopg.AsyncConnection[Tup
 
 async def _connect_in_utc(*arguments: Any, **named: Any) -> psycopg.AsyncConnection[TupleRow]:
     """Connect through a PgBouncer: it refuses the time zone as an option, and sets it on whatever server connection this client is given."""
-    connection = await _connect(*arguments, **named)
+    connection = await psycopg.AsyncConnection.connect(*arguments, **named)
     try:
         await connection.execute("SET TimeZone = 'UTC'")
     except BaseException:

@@ -1,13 +1,16 @@
 """The connection pool: SQLAlchemy's, behind a queue in which the first to come is the first to be served."""
 
 import asyncio
+import os
 import select
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -22,6 +25,10 @@ from app.core.metrics import POOL_HOLD_SECONDS, POOL_TIMEOUTS_TOTAL, POOL_WAIT_S
 from app.core.problems import Overloaded
 
 Connection = psycopg.AsyncConnection[TupleRow]
+T = TypeVar("T")
+
+# For a backend to end what it is at; psycopg has told it to cancel that before.
+_END_SECONDS = 5.0
 
 current_route: ContextVar[str] = ContextVar("current_route", default="none")
 """Whose checkouts these are, for the metrics: the route's template, never a raw path."""
@@ -57,6 +64,7 @@ class Pool:
         self._pool = cast("QueuePool", engine.sync_engine.pool)
         self._free = asyncio.Semaphore(size)
         self._timeout_seconds = timeout_seconds
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.waiting = 0
 
     @property
@@ -82,10 +90,17 @@ class Pool:
             await self._wait()
         else:
             await self._free.acquire()
+        opening: asyncio.Task[PoolProxiedConnection] | None = None
         try:
-            pooled = await self._connect()
+            pooled = await self._idle()
+            if pooled is None:
+                opening = self._unfinished(self._open())
+                pooled = await asyncio.shield(opening)
         except BaseException:
-            self._free.release()
+            if opening is None:
+                self._free.release()
+            else:
+                opening.add_done_callback(self._take_back_opened)
             raise
         taken_at = time.perf_counter()
         POOL_WAIT_SECONDS.labels(current_route.get()).observe(taken_at - started)
@@ -93,14 +108,16 @@ class Pool:
 
     async def give_back(self, checkout: Checkout) -> None:
         """Take a connection back. One that is not idle is closed: nobody shall find the transaction of somebody else."""
-        try:
-            if checkout.connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                checkout.pooled.close()
-            else:
-                await asyncio.shield(greenlet_spawn(checkout.pooled.invalidate))
-        finally:
-            self._free.release()
-            POOL_HOLD_SECONDS.labels(current_route.get()).observe(time.perf_counter() - checkout.taken_at)
+        POOL_HOLD_SECONDS.labels(current_route.get()).observe(time.perf_counter() - checkout.taken_at)
+        if checkout.connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            self._take_back(checkout.pooled)
+        else:
+            await asyncio.shield(self._unfinished(self._end(checkout)))
+
+    async def finish(self) -> None:
+        """Return when no connection is being made or ended any more."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _wait(self) -> None:
         self.waiting += 1
@@ -113,8 +130,38 @@ class Pool:
         finally:
             self.waiting -= 1
 
-    async def _connect(self) -> PoolProxiedConnection:
-        """A connection that the server has not closed, so that a restarted database costs no request."""
+    def _unfinished(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """A task that goes on when nobody waits for it any more."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _take_back(self, pooled: PoolProxiedConnection) -> None:
+        try:
+            pooled.close()
+        finally:
+            self._free.release()
+
+    def _take_back_opened(self, opening: "asyncio.Task[PoolProxiedConnection]") -> None:
+        """Take back what nobody waits for any more. Given up half-way, it would count at the server for a while, and here no more."""
+        if opening.cancelled() or opening.exception() is not None:
+            self._free.release()
+        else:
+            self._take_back(opening.result())
+
+    async def _end(self, checkout: Checkout) -> None:
+        """Close a connection. Its place is free when its backend is gone: until then it counts at the server."""
+        try:
+            descriptor = None if checkout.connection.closed else os.dup(checkout.connection.fileno())
+            await greenlet_spawn(checkout.pooled.invalidate)
+            if descriptor is not None:
+                await _closed_by_server(socket.socket(fileno=descriptor))
+        finally:
+            self._free.release()
+
+    async def _idle(self) -> PoolProxiedConnection | None:
+        """A connection that is there and that the server has not closed, so that a restarted database costs no request."""
         while self._pool.checkedin():
             try:
                 # What is idle is there at once; SQLAlchemy's greenlet, which making a connection needs, would cost twice what the rest does.
@@ -124,7 +171,13 @@ class Pool:
             if not _is_dead(_driver(pooled)):
                 return pooled
             await greenlet_spawn(pooled.invalidate)
-        return await greenlet_spawn(self._pool.connect)
+        return None
+
+    async def _open(self) -> PoolProxiedConnection:
+        """A new connection; or one that was idle, should another one have come back meanwhile."""
+        while _is_dead(_driver(pooled := await greenlet_spawn(self._pool.connect))):
+            await greenlet_spawn(pooled.invalidate)
+        return pooled
 
 
 def _driver(pooled: PoolProxiedConnection) -> Connection:
@@ -140,6 +193,15 @@ def needs_greenlet(connect: Callable[..., Coroutine[Any, Any, Connection]]) -> C
         return connect(*arguments, **named)
 
     return connect_in_greenlet
+
+
+async def _closed_by_server(connection: socket.socket) -> None:
+    """Return when a backend that was told to end has ended: only then is its end of the connection closed (PostgreSQL's `socket_close`, pqcomm.c)."""
+    with connection, suppress(OSError, TimeoutError):
+        connection.setblocking(False)
+        async with asyncio.timeout(_END_SECONDS):
+            while await asyncio.get_running_loop().sock_recv(connection, 4096):
+                pass
 
 
 def _is_dead(connection: Connection) -> bool:

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
+from psycopg.rows import TupleRow
 
 from app.core.config import Settings
 from app.core.db import Database
@@ -16,6 +18,18 @@ async def single(settings: Settings) -> AsyncIterator[Database]:
     database = Database(settings.require_database_url(), settings.model_copy(update={"pool_timeout_seconds": 0.2}), pool_size=1)
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def observer(settings: Settings) -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
+    """One that looks at the others."""
+    async with await psycopg.AsyncConnection.connect(settings.require_database_url(), autocommit=True) as connection:
+        yield connection
+
+
+async def backends(observer: psycopg.AsyncConnection[TupleRow]) -> set[int]:
+    cursor = await observer.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'stockroom'")
+    return {pid for (pid,) in await cursor.fetchall()}
 
 
 async def test_those_who_wait_are_served_in_the_order_they_came_and_nobody_overtakes_them(single: Database) -> None:
@@ -51,6 +65,32 @@ async def test_waiting_ends_after_the_pool_timeout_and_costs_nobody_a_connection
         with pytest.raises(Overloaded):
             await single.read().fetch_all("SELECT 2")
     assert await single.read().fetch_all("SELECT 3") == [(3,)]
+
+
+async def test_a_connection_that_nobody_waits_for_any_more_is_the_next_ones(
+    single: Database, observer: psycopg.AsyncConnection[TupleRow]
+) -> None:
+    before = await backends(observer)
+    impatient = asyncio.create_task(single.read().fetch_all("SELECT 1"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    ((first,),) = await single.read().fetch_all("SELECT pg_backend_pid()")
+    # Had the one that was being made been given up, it would be seen here too, for a moment.
+    assert await backends(observer) - before == {first}
+
+
+async def test_a_place_is_free_when_the_server_has_ended_the_connection_and_not_before(
+    single: Database, observer: psycopg.AsyncConnection[TupleRow]
+) -> None:
+    for _ in range(20):
+        checkout = await single.pool.check_out()
+        pid = checkout.connection.info.backend_pid
+        await checkout.connection.execute("BEGIN")
+        await single.pool.give_back(checkout)
+        assert pid not in await backends(observer)
 
 
 async def test_a_connection_that_cannot_be_made_costs_nobody_a_place(settings: Settings) -> None:
