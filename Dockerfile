@@ -35,6 +35,8 @@ RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
 # The root filesystem may be read-only, so everything is compiled above, and nothing looks for a home.
 ENV PATH=/opt/stockroom/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 APP_ENVIRONMENT=production APP_HOST=0.0.0.0
 WORKDIR /srv
+# `python -m loadtests`, which is no part of the installed package.
+COPY loadtests loadtests
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 8000

