@@ -1,5 +1,11 @@
 """The `stockroom` command. Each module holds the commands of one concern and imports what they run when they run it, so that `--help` is quick."""
 
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
 import typer
 
 from app.cli import capacity, imports, schema, serving, stock, users
@@ -23,5 +29,12 @@ def main() -> None:
     """Run the command; an error that a person can mend is one or two lines, never a traceback."""
     from app.cli.failures import expected_failures
 
+    # As a container's first process it gets no signal that it has no handler for (pid_namespaces(7)), and would have to be killed.
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, _end)
     with expected_failures():
         app()
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

@@ -26,7 +26,7 @@ _HASHER = Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)
 
 
 _NICENESS = 10
-"""Of the threads that hash: beside a busy event loop they get a tenth of a core, enough to end."""
+"""Of the threads that hash, above the process's own: beside a busy event loop they get a tenth of a core, enough to end."""
 
 
 class Passwords:
@@ -84,5 +84,7 @@ class Passwords:
 
 def _yield_to_others() -> None:
     # A thread has a priority of its own only on Linux (setpriority(2), "C library/kernel differences"); elsewhere it would be the whole process's.
+    # Counted from where the process is: one that runs under nice(1) may not go back up.
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)

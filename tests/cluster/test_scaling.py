@@ -1,0 +1,20 @@
+import pytest
+
+from tests.cluster.releases import Inside, Release, is_ready, until
+
+_SCALED = {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 4, "cpuUtilization": 20}}
+
+
+@pytest.mark.usefixtures("pod_metrics")
+def test_the_autoscaler_adds_pods_under_load_and_the_plan_still_holds(release: Release, console: Inside) -> None:
+    release.upgrade(_SCALED)
+    planned = console.metric("stockroom_planned_peak_connections")
+    with console.load(clients=16, rate=0) as seen:
+        seconds = until(lambda: sum(is_ready(pod) for pod in release.pods("api")) >= 4, 240, "four pods are ready")
+        print(f"four pods after {seconds:.0f} s")  # noqa: T201 - for `pytest -s`
+        # An upgrade at full scale is the worst moment, and it does not reset the number of pods.
+        release.upgrade({**_SCALED, "podAnnotations": {"at": "full-scale"}})
+        assert len(release.pods("api")) >= 4
+    print(f"planned peak {planned:.0f}")  # noqa: T201 - for `pytest -s`
+    assert 0 < seen.totals["peak_connections"] <= planned, str(seen)
+    assert seen.failures == [], str(seen)
