@@ -52,9 +52,9 @@ class Admission:
             coming: how many are admitted already and not yet counted.
         """
         requests = self.in_flight + coming
-        if requests < self.standing:
-            return False
-        return requests >= self.limit or time.monotonic() - self._crowded_since > _BURST_SECONDS
+        if requests >= self.limit:
+            return True
+        return requests >= self.standing and time.monotonic() - self._crowded_since > _BURST_SECONDS
 
     def __enter__(self) -> None:
         """Take a place.

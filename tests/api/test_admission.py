@@ -22,7 +22,6 @@ PRODUCTS = f"{API}/products"
 def one_place(process: Process, monkeypatch: pytest.MonkeyPatch) -> Admission:
     """Room for one request at a time."""
     monkeypatch.setattr(process.admission, "limit", 1)
-    monkeypatch.setattr(process.admission, "standing", 1)
     return process.admission
 
 
