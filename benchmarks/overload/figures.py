@@ -71,8 +71,8 @@ class Bench:
 
 
 QUOTA_PERCENT = 30
-_PERIOD_US = 10_000
-"""Ten times shorter than usual, so that a server held down is a slow server rather than one that stops and goes."""
+_PERIOD_US = 3_334
+"""The shortest in which the kernel grants 30 % (a quota is at least 1 ms), so that a server held down is a slow server rather than one that stops and goes."""
 
 
 @contextmanager

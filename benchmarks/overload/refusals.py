@@ -21,7 +21,7 @@ from benchmarks.serving import SERVE, Server, log_in, serving
 
 _ROUNDS = 3
 _COST_ROUNDS = 5
-_PEAK_ROUNDS = 4
+_AROUND_PEAK = (0.7, 0.8, 0.9, 1.0, 1.1)
 _COST_REQUESTS = 1500
 _STEP_SECONDS = 6.0
 _PROBE_SECONDS = 0.1
@@ -30,7 +30,7 @@ _MOST_PROBE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Found:
-    """Of one server. The peak is the most it ever served, a second; the rest has a value a round."""
+    """Of one server. The peak is the most it ever served, a second, of arrivals at whatever rate; the rest has a value a round."""
 
     peak: float = 0.0
     at_80: list[Step] = field(default_factory=list)
@@ -121,7 +121,7 @@ def _loads(bench: Bench) -> tuple[Found, Found]:
         make = mix(bench, log_in(servers[0]))
         for server, found in zip(servers, (ours, without), strict=True):
             with bench.console.status("what a server can serve …"):
-                found.peak = max(_peak(server, make(_COST_REQUESTS)) for _ in range(_PEAK_ROUNDS))
+                found.peak = _peak(server, make)
         with bench.console.status("overload without admission …"):
             _round(servers[1], make, without, seed=1)
         for number in range(1, _ROUNDS + 1):
@@ -131,9 +131,7 @@ def _loads(bench: Bench) -> tuple[Found, Found]:
 
 
 def _round(server: Server, make: Callable[[int], list[bytes]], found: Found, *, seed: int) -> None:
-    async def nothing() -> None: ...
-
-    at_80, _ = offer(server.port, make, rate=0.8 * found.peak, seconds=_STEP_SECONDS, seed=seed, beside=nothing)
+    at_80, _ = offer(server.port, make, rate=0.8 * found.peak, seconds=_STEP_SECONDS, seed=seed, beside=_nothing)
     at_300, slowest = offer(server.port, make, rate=3 * found.peak, seconds=_STEP_SECONDS, seed=seed, beside=lambda: _probe(server.port))
     found.peak = max(found.peak, at_80.goodput, at_300.goodput)
     found.at_80.append(at_80)
@@ -141,12 +139,18 @@ def _round(server: Server, make: Callable[[int], list[bytes]], found: Found, *, 
     found.slowest_probe.append(slowest)
 
 
-def _peak(server: Server, requests: Sequence[bytes]) -> float:
-    """Requests served a second when there is always a next one."""
+def _peak(server: Server, make: Callable[[int], list[bytes]]) -> float:
+    """The most requests served a second, of arrivals around what it serves when there is always a next one."""
+    requests = make(_COST_REQUESTS)
     began = time.perf_counter()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(send_all(server.port, requests, connections=16, expected_status=None))
-    return len(requests) / (time.perf_counter() - began)
+    closed = len(requests) / (time.perf_counter() - began)
+    steps = (offer(server.port, make, rate=part * closed, seconds=_STEP_SECONDS, seed=1, beside=_nothing)[0] for part in _AROUND_PEAK)
+    return max(step.goodput for step in steps)
+
+
+async def _nothing() -> None: ...
 
 
 async def _probe(port: int) -> float:
