@@ -76,8 +76,8 @@ k8s: .venv/installed ## write k8s/ anew from the chart
 # Running is a subset of developing by construction: what an image installs is what was tested.
 lock: .venv/installed ## write requirements/ anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(pip) uv==$(UV_VERSION)
-	$(compile) --extra embedded --group dev --output-file requirements/dev.txt pyproject.toml
-	$(compile) --no-annotate --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
+	$(compile) --extra embedded --extra otel --group dev --output-file requirements/dev.txt pyproject.toml
+	$(compile) --extra otel --no-annotate --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
 
 clean: ## remove .venv and the tools' caches, never the data in .stockroom
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
