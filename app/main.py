@@ -43,7 +43,7 @@ class _Stockroom(FastAPI):
         """The layers, made once at the first request."""
         settings: Settings = self.state.settings
         # FastAPI's routes keep what they must close after a request in this one.
-        context = RequestContext(AsyncExitStackMiddleware(self.router))
+        context = RequestContext(AsyncExitStackMiddleware(self.router), slow_seconds=settings.slow_request_seconds)
         if not settings.cors_origins:
             return context
         cors = CORSMiddleware(

@@ -187,6 +187,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe level that is logged."""
 
+    slow_request_seconds: Annotated[float, Field(gt=0, le=300)] = 1.0
+    """A request that takes longer has `slow` in its line of the log, which is then a warning."""
+
+    slow_query_seconds: Annotated[float, Field(gt=0, le=300)] = 0.5
+    """An SQL statement that takes longer has a line of its own in the log, with the route and its text."""
+
     @field_validator("debug")
     @classmethod
     def _no_debug_in_production(cls, value: bool, info: ValidationInfo) -> bool:

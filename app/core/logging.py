@@ -9,6 +9,7 @@ import orjson
 import structlog
 
 from app.core.config import Settings
+from app.core.redaction import Redaction
 
 _ENRICH: list[structlog.types.Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -22,11 +23,18 @@ def configure_logging(settings: Settings) -> None:
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stdout.isatty())
     # The renderer's own tracebacks would show local variables: passwords and tokens.
     console = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    redaction = Redaction(settings)
+
+    def json_line(_logger: object, _method: str, event: structlog.types.EventDict) -> bytes:
+        line = _dumps(event)
+        return _dumps(redaction.cleaned(json.loads(line))) if redaction.suspects(line) else line
+
+    def text_line(logger: Any, method: str, event: structlog.types.EventDict) -> str:
+        return json_line(logger, method, event).decode() if as_json else redaction.cleaned_text(console(logger, method, event))
+
     level = logging.getLevelNamesMapping()["DEBUG" if settings.debug else settings.log_level.upper()]
     structlog.configure(
-        processors=[*_ENRICH, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
-        if as_json
-        else [*_ENRICH, console],
+        processors=[*_ENRICH, structlog.processors.format_exc_info, json_line] if as_json else [*_ENRICH, text_line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer) if as_json else structlog.PrintLoggerFactory(),
         cache_logger_on_first_use=True,
@@ -38,7 +46,7 @@ def configure_logging(settings: Settings) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(serializer=_dumps_text) if as_json else console,
+                text_line,
             ],
         )
     )
@@ -60,13 +68,9 @@ def reason_of(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _dumps(event: Any, **_: object) -> bytes:
+def _dumps(event: structlog.types.EventDict) -> bytes:
     try:
         return orjson.dumps(event, default=str)
     except TypeError:
         # It refuses half surrogate pairs and integers past 64 bits, and a line that cannot be written would hide what it tells.
         return json.dumps(event, default=str).encode()
-
-
-def _dumps_text(event: Any, **_: object) -> str:
-    return _dumps(event).decode()

@@ -1,10 +1,12 @@
-"""`X-Request-ID`: a client's own name for its request where it is well-formed, else one made here."""
+"""What names a request: `X-Request-ID`, a client's own name where it is well-formed, else one made here; and the trace that its `traceparent` names."""
 
 import re
 from collections.abc import Iterable
 from secrets import token_hex
 
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+# W3C Trace Context, section 3.2: ff is no version, and ids of zeros are none. Later versions may go on after the flags.
+_TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -14,3 +16,12 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
             return str(value, "ascii")
     # As random as a UUID, at a fifth of its cost.
     return token_hex(16)
+
+
+def trace_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The trace that a request with these headers, whose names are in lower case, belongs to; None without a well-formed `traceparent`."""
+    for name, value in headers:
+        if name == b"traceparent":
+            found = _TRACEPARENT.fullmatch(value)
+            return str(found[2], "ascii") if found and not (found[1] == b"00" and found[3]) else None
+    return None
