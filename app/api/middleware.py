@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -12,10 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem_answer, problem_from
 from app.core.draining import is_draining
-from app.core.logging import reason_of
-from app.core.metrics import REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL
+from app.core.logging import log_request, reason_of
+from app.core.metrics import REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL, Children
 from app.core.problems import InternalError, Overloaded, Problem, quoted
-from app.core.request_ids import request_id, trace_id
+from app.core.request_ids import current_ids, request_id, trace_id
 
 _log = structlog.get_logger()
 
@@ -23,6 +22,7 @@ QUIET = frozenset({"/livez", "/healthz", "/metrics"})
 """Asked for again and again by machines: never refused, never traced, and logged once a minute."""
 
 _QUIET_SECONDS = 60.0
+_DURATIONS = Children(REQUEST_DURATION_SECONDS)
 _LONGEST_ADDRESS = 45
 _CLOSE = (b"connection", b"close")
 _VARY = ((b"vary", b"Origin"),)
@@ -54,8 +54,7 @@ class RequestContext:
             await _refuse(scope, send)
             return
         started = time.perf_counter()
-        ids = _ids(own_id, scope)
-        structlog.contextvars.bind_contextvars(**ids)
+        before = current_ids.set(_ids(own_id, scope))
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -80,33 +79,27 @@ class RequestContext:
                 raise
         finally:
             self._record(scope, status, time.perf_counter() - started)
-            structlog.contextvars.unbind_contextvars(*ids)
+            current_ids.reset(before)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = route_of(scope)
-        method = method_of(scope)
         # 499, as nginx has it: the client went away before its request was whole.
-        REQUEST_DURATION_SECONDS.labels(method, route, str(status or 499)).observe(seconds)
-        fields: MutableMapping[str, Any] = {
-            "method": method,
-            "route": route,
-            "status": status or 499,
-            "duration_ms": round(seconds * 1000, 2),
-        }
+        method, route = method_of(scope), route_of(scope)
+        _DURATIONS[method, route, str(status or 499)].observe(seconds)
+        fields: dict[str, Any] = {"method": method, "route": route, "status": status or 499, "duration_ms": round(seconds * 1000, 2)}
         is_slow = seconds > self._slow_seconds
         if route in QUIET and status < 500 and not is_slow:
             if not (count := self._quiet.count(route)):
                 return
             fields["requests"] = count
         if principal := scope.get("principal"):
-            fields["principal"] = str(principal.user_id)
+            fields["principal"] = principal.user_id
         if client := scope.get("client"):
             # As long as an address can be: a proxy passes on whatever a client made up.
             fields["client"] = client[0][:_LONGEST_ADDRESS]
         if is_slow:
-            _log.warning("request", slow=True, **fields)
+            log_request("warning", slow=True, **fields)
         else:
-            _log.info("request", **fields)
+            log_request("info", **fields)
 
 
 class CorsForBrowsers:

@@ -22,8 +22,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.core.config import Settings
 from app.core.pool import Checkout, Pool, needs_greenlet
 from app.core.problems import Conflict, DatabaseUnavailable, DeadlineExceeded, Overloaded, Problem, ValidationFailed
-from app.core.statements import NO_PARAMETERS, Parameters, Statements
+from app.core.statements import Parameters, Statements
 
+_NONE: Parameters = {}
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # psycopg's own; `Statements` does not wait for so many uses.
@@ -37,7 +38,7 @@ class ReadSession:
         self._pool = pool
         self._statements = statements
 
-    async def fetch_all(self, query: str, parameters: Parameters = NO_PARAMETERS) -> list[TupleRow]:
+    async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
         """The rows of a prepared statement, run on the driver's own connection from this session's pool.
 
         This is the fast path for the hottest statements: SQLAlchemy's `execute` costs three times the driver's call. A connection that turns out
@@ -54,7 +55,7 @@ class ReadSession:
                 raise
             return await self._fetch_all(query, parameters)
 
-    async def fetch_one(self, query: str, parameters: Parameters = NO_PARAMETERS) -> TupleRow | None:
+    async def fetch_one(self, query: str, parameters: Parameters = _NONE) -> TupleRow | None:
         """The first row of `fetch_all`, or None."""
         rows = await self.fetch_all(query, parameters)
         return rows[0] if rows else None
@@ -83,7 +84,7 @@ class WriteSession(ReadSession):
         self._begin = begin
         self._checkout: Checkout | None = None
 
-    async def fetch_all(self, query: str, parameters: Parameters = NO_PARAMETERS) -> list[TupleRow]:
+    async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
         """As in `ReadSession`, but inside the transaction and never tried twice."""
         return await self._statements.run(await self.driver_connection(), query, parameters)
 
@@ -224,7 +225,7 @@ class DirectConnection:
         self._statements = Statements()
         self._turn = asyncio.Lock()
 
-    async def fetch_all(self, query: str, parameters: Parameters = NO_PARAMETERS) -> list[TupleRow]:
+    async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
         """The rows of a query.
 
         Raises:

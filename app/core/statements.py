@@ -12,7 +12,6 @@ from psycopg.rows import TupleRow
 from app.core.pool import current_route
 
 Parameters = Mapping[str, object]
-NO_PARAMETERS: Parameters = {}
 T = TypeVar("T")
 
 observer: Callable[[str, float, BaseException | None], None] | None = None
@@ -32,32 +31,37 @@ class Statements:
     def __init__(self, *, slow_seconds: float = inf) -> None:
         self._slow_seconds = slow_seconds
 
-    async def run(
-        self, connection: psycopg.AsyncConnection[TupleRow], query: str, parameters: Parameters = NO_PARAMETERS
-    ) -> list[TupleRow]:
+    async def run(self, connection: psycopg.AsyncConnection[TupleRow], query: str, parameters: Parameters) -> list[TupleRow]:
         """The rows of a statement, which is prepared.
 
         Args:
             query: SQL with psycopg's named placeholders, `%(name)s`.
             parameters: values for them.
         """
-        # psycopg's type wants a LiteralString, which a composed constant is not.
-        cursor = await self.timed(query, connection.execute(cast("Any", query), parameters, prepare=True, binary=True))
+        started = time.perf_counter()
+        try:
+            # psycopg's type wants a LiteralString, which a composed constant is not.
+            cursor = await connection.execute(cast("Any", query), parameters, prepare=True, binary=True)
+        except BaseException as error:
+            self._ended(query, started, error)
+            raise
+        self._ended(query, started)
         # `description` would tell as well, and make an object of every column for it.
         return await cursor.fetchall() if cursor.rownumber is not None else []
 
     async def timed(self, query: str, execution: Awaitable[T]) -> T:
-        """The result of a statement's execution, after which all its rows are here."""
+        """What the execution of a statement gives that is not prepared."""
         started = time.perf_counter()
         try:
             result = await execution
         except BaseException as error:
-            self._ended(query, time.perf_counter() - started, error)
+            self._ended(query, started, error)
             raise
-        self._ended(query, time.perf_counter() - started, None)
+        self._ended(query, started)
         return result
 
-    def _ended(self, query: str, seconds: float, error: BaseException | None) -> None:
+    def _ended(self, query: str, started: float, error: BaseException | None = None) -> None:
+        seconds = time.perf_counter() - started
         if seconds > self._slow_seconds:
             failed = {} if error is None else {"error": type(error).__name__}
             shown = " ".join(query.split())[:_LONGEST_SHOWN]

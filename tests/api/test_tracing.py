@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-import structlog
 from fastapi import FastAPI
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -22,6 +21,7 @@ from opentelemetry.trace import SpanKind, format_span_id, format_trace_id
 from app.api.tracing import Traced
 from app.core import statements
 from app.core.config import Settings
+from app.core.request_ids import current_ids
 from app.core.tracing import exported
 from app.main import create_app
 from app.services import products
@@ -108,7 +108,7 @@ async def test_lines_of_the_log_name_the_trace_that_began_here(
     bound: dict[str, Any] = {}
 
     async def look(*_: object) -> None:
-        bound.update(structlog.contextvars.get_contextvars())
+        bound.update(current_ids.get())
 
     monkeypatch.setattr(products, "get_product", look)
     await traced.get(f"{API}/products/{uuid4()}")

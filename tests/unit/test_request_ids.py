@@ -12,7 +12,7 @@ def test_a_well_formed_id_of_a_client_is_the_requests(given: str) -> None:
     assert request_id([(b"host", b"x"), (b"x-request-id", given.encode())]) == given
 
 
-@pytest.mark.parametrize("given", ["", "1234567", "x" * 129, "with space", "new\nline", "ümlaut-id"])
+@pytest.mark.parametrize("given", ["", "1234567", "x" * 129, "with space", "new\nline", "ümlaut-id", "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"])
 def test_any_other_id_is_replaced_by_a_new_one(given: str) -> None:
     made = {request_id([(b"x-request-id", given.encode())]) for _ in range(2)}
     assert len(made) == 2
