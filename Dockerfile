@@ -8,9 +8,11 @@ FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
 RUN python -m venv --without-pip /opt/stockroom && python -m venv /opt/build
 WORKDIR /source
-COPY requirements/run.txt requirements/build.txt requirements/
+# otel.txt instead also installs what traces need (docs/operations/logs.md).
+ARG REQUIREMENTS=run.txt
+COPY requirements/${REQUIREMENTS} requirements/build.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    python -m pip --python /opt/stockroom/bin/python install --no-compile --require-hashes --requirement requirements/run.txt && \
+    python -m pip --python /opt/stockroom/bin/python install --no-compile --require-hashes --requirement requirements/${REQUIREMENTS} && \
     /opt/build/bin/pip install --require-hashes --requirement requirements/build.txt
 # 9 MB that nothing of ours imports: the tests of others, and bytecode of other languages' lexers, other databases and DNS.
 RUN find /opt/stockroom/lib -type d \( -name tests -o -path '*/sqlalchemy/testing' -o -path '*/alembic/testing' \) -prune -exec rm -r {} + && \

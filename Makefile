@@ -85,8 +85,9 @@ k8s: .venv/installed ## write k8s/ anew from the chart
 # Running is a subset of developing by construction: what an image installs is what was tested.
 lock: .venv/installed ## write requirements/ anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(pip) uv==$(UV_VERSION)
-	$(compile) --extra embedded --extra loadtest --extra locust --group dev --output-file requirements/dev.txt pyproject.toml
+	$(compile) --extra embedded --extra loadtest --extra locust --extra otel --group dev --output-file requirements/dev.txt pyproject.toml
 	$(compile) --no-annotate --extra loadtest --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
+	$(compile) --no-annotate --extra loadtest --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt pyproject.toml
 	echo hatchling | $(compile) --no-annotate --constraint requirements/dev.txt --output-file requirements/build.txt -
 
 clean: ## remove .venv and the tools' caches, never the data in .stockroom

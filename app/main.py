@@ -43,7 +43,11 @@ class _Stockroom(FastAPI):
         """The layers, made once at the first request."""
         settings: Settings = self.state.settings
         # FastAPI's routes keep what they must close after a request in this one.
-        context = RequestContext(AsyncExitStackMiddleware(self.router))
+        context: ASGIApp = RequestContext(AsyncExitStackMiddleware(self.router), slow_seconds=settings.slow_request_seconds)
+        if settings.tracing:
+            from app.api.tracing import Traced
+
+            context = Traced(context)
         if not settings.cors_origins:
             return context
         cors = CORSMiddleware(
@@ -51,7 +55,7 @@ class _Stockroom(FastAPI):
             allow_origins=settings.cors_origins,
             allow_credentials=settings.cors_credentials,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID", "traceparent", "tracestate"],
             expose_headers=["Allow", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
         )
         return CorsForBrowsers(cors, context)
@@ -120,12 +124,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()
     try:
-        async with process.boot_check.running(), process.revocations.kept_current(process.direct), sampled(process):
+        async with process.boot_check.running(), process.revocations.kept_current(process.direct), sampled(process), _traced(settings):
             yield
     finally:
         process.passwords.close()
         await process.direct.close()
         await process.database.close()
+
+
+@asynccontextmanager
+async def _traced(settings: Settings) -> AsyncIterator[None]:
+    if not settings.tracing:
+        yield
+        return
+    from app.core.tracing import exported
+
+    async with exported():
+        yield
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -8,7 +8,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from app.core.db import Parameters, ReadSession
+from app.core.db import ReadSession
+from app.core.statements import Parameters
 
 LARGE_TABLES = frozenset({"product", "product_tag", "product_category", "variant", "price", "category", "stock_level", "stock_movement"})
 _MOST_ROWS = 1001

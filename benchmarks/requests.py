@@ -2,6 +2,7 @@
 
 One run, side by side: both servers have one worker pinned to the first core, the client is pinned to the second, PostgreSQL runs where it likes. Each
 figure is the worker's CPU time divided by the requests it answered; rounds are interleaved, and the median of their ratios counts.
+A third server, which tells nothing of its requests (`benchmarks/silent.py`), shows what log, metrics and sampling cost a product read.
 """
 
 import argparse
@@ -35,6 +36,9 @@ _CONNECTIONS = 32
 _MOST_RESIDENT_MIB = 130
 _WARM_UP = 300
 _SLICES = 5
+_PRODUCT = "product by id"
+_MOST_FOR_TELLING = 0.15
+_SILENT = (sys.executable, "-m", "benchmarks.silent")
 
 _Requests = Callable[[int], list[bytes]]
 
@@ -78,9 +82,10 @@ def main() -> int:
         cores = os.sched_getaffinity(0)
         ours = stack.enter_context(serving(SERVE, variables, "/healthz", cores={min(cores)}))
         floor = stack.enter_context(serving(_floor_command(), variables, "/api/v1/products", cores={min(cores)}))
+        silent = stack.enter_context(serving(_SILENT, variables, "/healthz", cores={min(cores)}))
         os.sched_setaffinity(0, {max(cores)})
         cases = [case for case in _cases(ours, url) if options.only in case.name]
-        samples = _measure(cases, ours, floor, options.rounds, console)
+        samples = _measure(cases, (ours, floor), silent, options.rounds, console)
         resident_mib = ours.worker.memory_info().rss / 2**20
     return _report(cases, samples, resident_mib, options.json, console)
 
@@ -105,7 +110,7 @@ def _cases(ours: Server, url: str) -> list[Case]:
 
     form = urlencode({"username": EMAIL, "password": PASSWORD}).encode()
     return [
-        Case("product by id", 2.0, 3000, 200, reading([f"/api/v1/products/{product_id}" for product_id in ids])),
+        Case(_PRODUCT, 2.0, 3000, 200, reading([f"/api/v1/products/{product_id}" for product_id in ids])),
         Case("page of 20 products", 1.8, 3000, 200, reading(["/api/v1/products?limit=20"])),
         Case("variant by SKU", 2.0, 3000, 200, reading([f"/api/v1/variants/{sku}" for sku in skus])),
         Case("reserve one line", 2.5, 1000, 201, reserving),
@@ -127,15 +132,18 @@ def _cases(ours: Server, url: str) -> list[Case]:
     ]
 
 
-def _measure(cases: Sequence[Case], ours: Server, floor: Server, rounds: int, console: Console) -> dict[str, list[tuple[float, float]]]:
-    """CPU microseconds a request, ours and the floor's, by case and round."""
-    samples: dict[str, list[tuple[float, float]]] = {case.name: [] for case in cases}
+def _measure(
+    cases: Sequence[Case], servers: Sequence[Server], silent: Server, rounds: int, console: Console
+) -> dict[str, list[list[float]]]:
+    """CPU microseconds a request, ours, the floor's, and of a product the silent one's, by case and round."""
+    samples: dict[str, list[list[float]]] = {case.name: [] for case in cases}
     for number in range(rounds + 1):
         for case in cases:
             with console.status(f"round {number} of {rounds}: {case.name}" if number else f"warming up: {case.name}"):
-                pair = _round(case, (ours, floor), case.count if number else min(case.count, _WARM_UP))
+                measured = (*servers, silent) if case.name == _PRODUCT else servers
+                costs = _round(case, measured, case.count if number else min(case.count, _WARM_UP))
             if number:
-                samples[case.name].append((pair[0], pair[1]))
+                samples[case.name].append(costs)
     return samples
 
 
@@ -155,15 +163,13 @@ def _cost(case: Case, server: Server, count: int) -> float:
     return (server.cpu_seconds() - before) / count * 1e6
 
 
-def _report(
-    cases: Sequence[Case], samples: dict[str, list[tuple[float, float]]], resident_mib: float, file: Path | None, console: Console
-) -> int:
+def _report(cases: Sequence[Case], samples: dict[str, list[list[float]]], resident_mib: float, file: Path | None, console: Console) -> int:
     table = Table("request", "ours µs", "floor µs", "ratio", "at most", "rounds", title="server CPU per request, medians")
     results, failed = [], []
     for case in cases:
-        ratios = [ours / floor for ours, floor in samples[case.name]]
+        ratios = [ours / floor for ours, floor, *_ in samples[case.name]]
         ratio = statistics.median(ratios)
-        ours, floor = (statistics.median(column) for column in zip(*samples[case.name], strict=True))
+        ours, floor, *_ = (statistics.median(column) for column in zip(*samples[case.name], strict=True))
         if ratio > case.at_most:
             failed.append(case.name)
         table.add_row(
@@ -181,8 +187,17 @@ def _report(
     console.print(f"worker resident after the run: {resident_mib:.0f} MiB (at most {_MOST_RESIDENT_MIB})")
     if resident_mib > _MOST_RESIDENT_MIB:
         failed.append("resident memory")
+    shares = [(ours - silent) / ours for ours, _, silent in samples.get(_PRODUCT, [])]
+    if shares:
+        share, least, most = statistics.median(shares), min(shares), max(shares)
+        console.print(
+            f"log, metrics and sampling: {share:.1%} of a product read's CPU (at most {_MOST_FOR_TELLING:.0%}; rounds {least:.1%}…{most:.1%})"
+        )
+        if share > _MOST_FOR_TELLING:
+            failed.append("log, metrics and sampling")
     if file is not None:
-        file.write_text(json.dumps({"requests": results, "resident_mib": resident_mib, "failed": failed}, indent=2) + "\n")
+        figures = {"requests": results, "resident_mib": resident_mib, "telling_shares": shares, "failed": failed}
+        file.write_text(json.dumps(figures, indent=2) + "\n")
     if failed:
         console.print(f"over the limit: {', '.join(failed)}", style="red")
     return 1 if failed else 0

@@ -37,10 +37,11 @@ from starlette.requests import Request
 from app.api.pagination import next_cursor
 from app.core import migrations
 from app.core.config import Settings
-from app.core.db import Database, Parameters
+from app.core.db import Database
 from app.core.embedded import EmbeddedPostgres
 from app.core.process import Process
 from app.core.security import scopes_of
+from app.core.statements import Parameters
 from app.main import create_app
 from benchmarks import large_shop
 from benchmarks.large_shop import LOCATIONS, changed_at, number_id

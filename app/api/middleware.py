@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import MutableMapping
+from collections import Counter
 from typing import Any
 
 import structlog
@@ -11,13 +11,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem_answer, problem_from
 from app.core.draining import is_draining
-from app.core.logging import reason_of
-from app.core.metrics import REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL
+from app.core.logging import log_request, reason_of
+from app.core.metrics import REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL, Children
 from app.core.problems import InternalError, Overloaded, Problem, quoted
-from app.core.request_ids import request_id
+from app.core.request_ids import current_ids, request_id, trace_id
 
 _log = structlog.get_logger()
-_QUIET = frozenset({"/livez", "/healthz", "/metrics"})
+
+QUIET = frozenset({"/livez", "/healthz", "/metrics"})
+"""Asked for again and again by machines: never refused, never traced, and logged once a minute."""
+
+_QUIET_SECONDS = 60.0
+_DURATIONS = Children(REQUEST_DURATION_SECONDS)
 _LONGEST_ADDRESS = 45
 _CLOSE = (b"connection", b"close")
 _VARY = ((b"vary", b"Origin"),)
@@ -28,10 +33,16 @@ class RequestContext:
     """Gives a request its id, is the last to see its errors, and then logs and measures it.
 
     Standing inside the CORS middleware, its 500s have CORS headers too; Starlette's own handler stands outside of everything.
+
+    Args:
+        app: what is inside of it.
+        slow_seconds: a request that takes longer is logged as a warning.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, slow_seconds: float) -> None:
         self._app = app
+        self._slow_seconds = slow_seconds
+        self._quiet = _Quiet()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -43,7 +54,7 @@ class RequestContext:
             await _refuse(scope, send)
             return
         started = time.perf_counter()
-        structlog.contextvars.bind_contextvars(request_id=own_id)
+        before = current_ids.set(_ids(own_id, scope))
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -67,8 +78,28 @@ class RequestContext:
             if isinstance(error, asyncio.CancelledError):
                 raise
         finally:
-            _record(scope, status, time.perf_counter() - started)
-            structlog.contextvars.unbind_contextvars("request_id")
+            self._record(scope, status, time.perf_counter() - started)
+            current_ids.reset(before)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # 499, as nginx has it: the client went away before its request was whole.
+        method, route = method_of(scope), route_of(scope)
+        _DURATIONS[method, route, str(status or 499)].observe(seconds)
+        fields: dict[str, Any] = {"method": method, "route": route, "status": status or 499, "duration_ms": round(seconds * 1000, 2)}
+        is_slow = seconds > self._slow_seconds
+        if route in QUIET and status < 500 and not is_slow:
+            if not (count := self._quiet.count(route)):
+                return
+            fields["requests"] = count
+        if principal := scope.get("principal"):
+            fields["principal"] = principal.user_id
+        if client := scope.get("client"):
+            # As long as an address can be: a proxy passes on whatever a client made up.
+            fields["client"] = client[0][:_LONGEST_ADDRESS]
+        if is_slow:
+            log_request("warning", slow=True, **fields)
+        else:
+            log_request("info", **fields)
 
 
 class CorsForBrowsers:
@@ -79,7 +110,7 @@ class CorsForBrowsers:
         context: what is inside of it.
     """
 
-    def __init__(self, cors: ASGIApp, context: RequestContext) -> None:
+    def __init__(self, cors: ASGIApp, context: ASGIApp) -> None:
         self._cors = cors
         self._context = context
 
@@ -91,6 +122,39 @@ class CorsForBrowsers:
                 return
         scope["vary"] = _VARY
         await self._context(scope, receive, send)
+
+
+def method_of(scope: Scope) -> str:
+    """The request's method, `other` for one that nobody knows."""
+    return scope["method"] if scope["method"] in _KNOWN_METHODS else "other"
+
+
+def route_of(scope: Scope) -> str:
+    """The route's template, never the raw path: metrics and logs must not grow with what clients make up."""
+    return getattr(scope.get("route"), "path_format", "unmatched")
+
+
+class _Quiet:
+    """What probes and scrapes have in the log: a line a minute for each of their routes, with the number of requests that it stands for."""
+
+    def __init__(self) -> None:
+        self._unlogged: Counter[str] = Counter()
+        self._logged_at: dict[str, float] = {}
+
+    def count(self, route: str) -> int:
+        """One more; returns how many a line is due for, 0 when none is."""
+        self._unlogged[route] += 1
+        now = time.monotonic()
+        if now - self._logged_at.get(route, -_QUIET_SECONDS) < _QUIET_SECONDS:
+            return 0
+        self._logged_at[route] = now
+        return self._unlogged.pop(route)
+
+
+def _ids(own_id: str, scope: Scope) -> dict[str, str]:
+    """What every line of a request has in the log. Its trace is the client's, unless spans are made here (`app/api/tracing.py`)."""
+    trace = scope.get("trace_id") or trace_id(scope["headers"])
+    return {"request_id": own_id, "trace_id": trace} if trace else {"request_id": own_id}
 
 
 async def _refuse(scope: Scope, send: Send) -> None:
@@ -109,33 +173,12 @@ def _reported(error: BaseException, scope: Scope) -> Problem:
     """What to tell the client about an error, after telling the log what is for us to know."""
     problem = problem_from(error, scope)
     if isinstance(problem, InternalError):
-        UNHANDLED_ERRORS_TOTAL.labels(_route(scope)).inc()
-        _log.error("unhandled_error", route=_route(scope), method=scope["method"], exc_info=error)
+        UNHANDLED_ERRORS_TOTAL.labels(route_of(scope)).inc()
+        _log.error("unhandled_error", route=route_of(scope), method=scope["method"], exc_info=error)
     elif problem.status >= 500:
-        _log.warning("request_refused", route=_route(scope), problem=problem.name, reason=reason_of(error))
+        _log.warning("request_refused", route=route_of(scope), problem=problem.name, reason=reason_of(error))
     return problem
 
 
 def _is_one_too_many(scope: Scope) -> bool:
-    return scope["path"] not in _QUIET and scope["app"].state.process.admission.is_full()
-
-
-def _record(scope: Scope, status: int, seconds: float) -> None:
-    route = _route(scope)
-    method = scope["method"] if scope["method"] in _KNOWN_METHODS else "other"
-    # 499, as nginx has it: the client went away before its request was whole.
-    REQUEST_DURATION_SECONDS.labels(method, route, str(status or 499)).observe(seconds)
-    if route in _QUIET and status < 500:
-        return
-    fields: MutableMapping[str, Any] = {"method": method, "route": route, "status": status or 499, "duration_ms": round(seconds * 1000, 2)}
-    if principal := scope.get("principal"):
-        fields["principal"] = str(principal.user_id)
-    if client := scope.get("client"):
-        # As long as an address can be: a proxy passes on whatever a client made up.
-        fields["client"] = client[0][:_LONGEST_ADDRESS]
-    _log.info("request", **fields)
-
-
-def _route(scope: Scope) -> str:
-    """The route's template, never the raw path: metrics and logs must not grow with what clients make up."""
-    return getattr(scope.get("route"), "path_format", "unmatched")
+    return scope["path"] not in QUIET and scope["app"].state.process.admission.is_full()

@@ -6,6 +6,7 @@
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -187,6 +188,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe level that is logged."""
 
+    slow_request_seconds: Annotated[float, Field(gt=0, le=300)] = 1.0
+    """A request that takes longer has `slow` in its line of the log, which is then a warning."""
+
+    slow_query_seconds: Annotated[float, Field(gt=0, le=300)] = 0.5
+    """An SQL statement that takes longer has a line of its own in the log, with the route and its text."""
+
+    tracing: bool = False
+    """Sends traces by OTLP over HTTP; needs the extra `stockroom[otel]`. Where to, and which, is for OpenTelemetry's own variables,
+    such as `OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_TRACES_SAMPLER`."""
+
     @field_validator("debug")
     @classmethod
     def _no_debug_in_production(cls, value: bool, info: ValidationInfo) -> bool:
@@ -284,6 +295,13 @@ class Settings(BaseSettings):
                 raise PydanticCustomError(
                     "quantity", "must be cores as Kubernetes writes them, above zero: `2`, `0.5` or `1500m`"
                 ) from None
+        return value
+
+    @field_validator("tracing")
+    @classmethod
+    def _with_what_it_needs(cls, value: bool) -> bool:
+        if value and find_spec("opentelemetry.exporter") is None:
+            raise PydanticCustomError("tracing", "needs what is not installed; install `stockroom[otel]`")
         return value
 
     @property

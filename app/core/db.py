@@ -7,7 +7,7 @@ it needs, so a type checker catches a write on a read session.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -22,20 +22,21 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.core.config import Settings
 from app.core.pool import Checkout, Pool, needs_greenlet
 from app.core.problems import Conflict, DatabaseUnavailable, DeadlineExceeded, Overloaded, Problem, ValidationFailed
+from app.core.statements import Parameters, Statements
 
-Parameters = Mapping[str, object]
 _NONE: Parameters = {}
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-# psycopg's own; `_run` does not wait for so many uses.
+# psycopg's own; `Statements` does not wait for so many uses.
 _PREPARE_THRESHOLD = 5
 
 
 class ReadSession:
     """Reads, each statement on its own (AUTOCOMMIT). Holds a connection only while a statement runs, so there is nothing to close."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, statements: Statements) -> None:
         self._pool = pool
+        self._statements = statements
 
     async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
         """The rows of a prepared statement, run on the driver's own connection from this session's pool.
@@ -62,7 +63,7 @@ class ReadSession:
     async def _fetch_all(self, query: str, parameters: Parameters) -> list[TupleRow]:
         checkout = await self._pool.check_out()
         try:
-            return await _run(checkout.connection, query, parameters)
+            return await self._statements.run(checkout.connection, query, parameters)
         finally:
             await self._pool.give_back(checkout)
 
@@ -74,23 +75,24 @@ class WriteSession(ReadSession):
 
     Args:
         pool: where the connection is from.
+        statements: what runs on it.
         begin: begins the transaction; several statements in one text are one round trip.
     """
 
-    def __init__(self, pool: Pool, *, begin: str = _BEGIN) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: Pool, statements: Statements, *, begin: str = _BEGIN) -> None:
+        super().__init__(pool, statements)
         self._begin = begin
         self._checkout: Checkout | None = None
 
     async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
         """As in `ReadSession`, but inside the transaction and never tried twice."""
-        return await _run(await self.driver_connection(), query, parameters)
+        return await self._statements.run(await self.driver_connection(), query, parameters)
 
     async def driver_connection(self) -> psycopg.AsyncConnection[TupleRow]:
         """The driver's connection that the transaction runs on."""
         if self._checkout is None:
             self._checkout = await self._pool.check_out()
-            await self._checkout.connection.execute(cast("Any", self._begin))
+            await self._statements.timed(self._begin, self._checkout.connection.execute(cast("Any", self._begin)))
         return self._checkout.connection
 
     async def commit(self) -> None:
@@ -101,7 +103,7 @@ class WriteSession(ReadSession):
         """
         if self._checkout is None:
             return
-        cursor = await self._checkout.connection.execute("COMMIT")
+        cursor = await self._statements.timed("COMMIT", self._checkout.connection.execute("COMMIT"))
         # PostgreSQL answers COMMIT with ROLLBACK, not with an error, when the transaction had failed.
         if cursor.statusmessage != "COMMIT":
             raise pg.InFailedSqlTransaction("the transaction had failed and was rolled back")
@@ -178,14 +180,15 @@ class Database:
             },
         )
         self.pool = Pool(self.engine, size=pool_size, timeout_seconds=settings.pool_timeout_seconds)
+        self._statements = Statements(slow_seconds=settings.slow_query_seconds)
 
     def read(self) -> ReadSession:
         """A session for reads."""
-        return ReadSession(self.pool)
+        return ReadSession(self.pool, self._statements)
 
     def write_session(self) -> WriteSession:
         """A transaction to commit or to roll back oneself."""
-        return WriteSession(self.pool, begin=self._begin)
+        return WriteSession(self.pool, self._statements, begin=self._begin)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
@@ -219,6 +222,7 @@ class DirectConnection:
         self._prepare_threshold = _PREPARE_THRESHOLD if prepares else None
         self._timeout_seconds = timeout_seconds
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
+        self._statements = Statements()
         self._turn = asyncio.Lock()
 
     async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
@@ -238,7 +242,7 @@ class DirectConnection:
                     prepare_threshold=self._prepare_threshold,
                 )
             try:
-                return await _run(self._connection, query, parameters)
+                return await self._statements.run(self._connection, query, parameters)
             except (psycopg.OperationalError, asyncio.CancelledError):
                 await self._connection.close()
                 raise
@@ -273,13 +277,6 @@ def problem_from(error: BaseException) -> Problem | None:
             # The DTOs refuse what PostgreSQL cannot store; this is the net below them.
             return ValidationFailed("A value is out of the range that can be stored.", errors=[])
     return None
-
-
-async def _run(connection: psycopg.AsyncConnection[TupleRow], query: str, parameters: Parameters) -> list[TupleRow]:
-    # The texts are constants of our services; psycopg's type wants a LiteralString, which a composed constant is not.
-    cursor = await connection.execute(cast("Any", query), parameters, prepare=True, binary=True)
-    # `description` would tell as well, and make an object of every column for it.
-    return await cursor.fetchall() if cursor.rownumber is not None else []
 
 
 async def _connect(*arguments: Any, **named: Any) -> psycopg.AsyncConnection[TupleRow]:

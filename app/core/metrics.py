@@ -5,6 +5,23 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 # A series more for each combination of labels that nobody asks for, and that several workers do not have anyway.
 disable_created_metrics()  # type: ignore[no-untyped-call] # of prometheus_client
 
+
+class Children(dict[tuple[str, ...], Histogram]):
+    """A histogram's parts by their labels. To find one in the histogram itself costs more than what it is told.
+
+    Args:
+        histogram: of which they are.
+    """
+
+    def __init__(self, histogram: Histogram) -> None:
+        super().__init__()
+        self._histogram = histogram
+
+    def __missing__(self, labels: tuple[str, ...]) -> Histogram:
+        child = self[labels] = self._histogram.labels(*labels)
+        return child
+
+
 REQUEST_DURATION_SECONDS = Histogram(
     "stockroom_http_request_duration_seconds",
     "How long requests took, by route template; its count is the number of requests.",

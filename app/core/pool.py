@@ -21,11 +21,13 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
-from app.core.metrics import POOL_HOLD_SECONDS, POOL_TIMEOUTS_TOTAL, POOL_WAIT_SECONDS
+from app.core.metrics import POOL_HOLD_SECONDS, POOL_TIMEOUTS_TOTAL, POOL_WAIT_SECONDS, Children
 from app.core.problems import Overloaded
 
 Connection = psycopg.AsyncConnection[TupleRow]
 T = TypeVar("T")
+
+_WAITS, _HOLDS = Children(POOL_WAIT_SECONDS), Children(POOL_HOLD_SECONDS)
 
 # For a backend to end what it is at; psycopg has told it to cancel that before.
 _END_SECONDS = 5.0
@@ -103,12 +105,12 @@ class Pool:
                 opening.add_done_callback(self._take_back_opened)
             raise
         taken_at = time.perf_counter()
-        POOL_WAIT_SECONDS.labels(current_route.get()).observe(taken_at - started)
+        _WAITS[(current_route.get(),)].observe(taken_at - started)
         return Checkout(_driver(pooled), pooled, taken_at)
 
     async def give_back(self, checkout: Checkout) -> None:
         """Take a connection back. One that is not idle is closed: nobody shall find the transaction of somebody else."""
-        POOL_HOLD_SECONDS.labels(current_route.get()).observe(time.perf_counter() - checkout.taken_at)
+        _HOLDS[(current_route.get(),)].observe(time.perf_counter() - checkout.taken_at)
         if checkout.connection.pgconn.transaction_status == TransactionStatus.IDLE:
             self._take_back(checkout.pooled)
         else:

@@ -10,13 +10,15 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 import structlog
 from fastapi import FastAPI
+from pydantic import SecretStr
 from starlette.types import Message
 
 from app.api import health, middleware
-from app.core import draining
+from app.core import draining, statements
 from app.core.config import Settings
 from app.core.db import Database, DirectConnection
 from app.core.logging import configure_logging
@@ -41,7 +43,7 @@ def configured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         output = to or io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
         monkeypatch.setattr(sys, "stdout", output)
         configure_logging(settings.model_copy(update=changes))
-        for module in (middleware, health, logins):
+        for module in (middleware, health, logins, statements):
             monkeypatch.setattr(module, "_log", structlog.get_logger())
         return lambda: output.getvalue() if isinstance(output, io.StringIO) else output.buffer.getvalue().decode()
 
@@ -98,15 +100,43 @@ class TestRequests:
             ("other", "unmatched"),
         ]
 
-    async def test_probes_and_scrapes_are_quiet_until_they_fail(
+    async def test_a_request_of_a_trace_has_its_id_in_every_line(
+        self, viewer: httpx.AsyncClient, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+        monkeypatch.setattr(products, "get_product", None)
+        await viewer.get(f"{API}/products/{uuid4()}", headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"})
+        await viewer.get(f"{API}/products/{uuid4()}", headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7"})
+        assert [(line["event"], line.get("trace_id")) for line in lines()] == [
+            ("unhandled_error", trace_id),
+            ("request", trace_id),
+            ("unhandled_error", None),
+            ("request", None),
+        ]
+
+    async def test_probes_and_scrapes_have_a_line_a_minute_with_their_number_and_one_each_when_they_fail(
         self, client: httpx.AsyncClient, lines: Lines, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for path in ("/livez", "/healthz", "/metrics"):
-            assert (await client.get(path)).status_code == 200
-        assert lines() == []
+        async def ask() -> None:
+            for path in ("/livez", "/healthz", "/metrics"):
+                assert (await client.get(path)).status_code == 200
+
+        monkeypatch.setattr(middleware, "_QUIET_SECONDS", 0.0)
+        await ask()
+        before = len(lines())
+        monkeypatch.setattr(middleware, "_QUIET_SECONDS", 3600.0)
+        for _ in range(2):
+            await ask()
+        assert len(lines()) == before
+        monkeypatch.setattr(middleware, "_QUIET_SECONDS", 0.0)
+        await ask()
+        assert [(line["route"], line["requests"]) for line in lines()[before:]] == [("/livez", 3), ("/healthz", 3), ("/metrics", 3)]
+        monkeypatch.setattr(middleware, "_QUIET_SECONDS", 3600.0)
         monkeypatch.setattr(draining, "_draining", True)
-        await client.get("/healthz")
-        assert [(line["route"], line["status"]) for line in lines()] == [("/healthz", 503)]
+        before = len(lines())
+        for _ in range(2):
+            await client.get("/healthz")
+        assert [(line["route"], line["status"]) for line in lines()[before:]] == [("/healthz", 503)] * 2
 
     async def test_a_client_that_goes_away_within_its_body_is_no_fault_of_ours(
         self, app: FastAPI, admin: httpx.AsyncClient, lines: Lines
@@ -128,6 +158,54 @@ class TestRequests:
         }
         await app(scope, receive, send)
         assert [(line["event"], line["status"], line["level"]) for line in lines()] == [("request", 499, "info")]
+
+
+class TestSlowness:
+    async def test_a_slow_request_is_a_warning_with_its_route(
+        self, app: FastAPI, viewer: httpx.AsyncClient, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await viewer.get(f"{API}/products")
+        monkeypatch.setattr(app.middleware_stack, "_slow_seconds", 0.0)
+        await viewer.get(f"{API}/products")
+        await viewer.get("/livez")
+        assert [(line["level"], line["route"], line.get("slow")) for line in lines()] == [
+            ("info", f"{API}/products", None),
+            ("warning", f"{API}/products", True),
+            ("warning", "/livez", True),
+        ]
+
+    async def test_a_slow_query_has_a_line_with_route_and_text_but_no_values(
+        self, admin: httpx.AsyncClient, database: Database, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await admin.get(f"{API}/variants/hunter2")
+        assert [line["event"] for line in lines()] == ["request"]
+        monkeypatch.setattr(database._statements, "_slow_seconds", 0.0)
+        await admin.get(f"{API}/variants/hunter2", headers={"X-Request-ID": "given-by-client"})
+        slow, request = lines()[1:]
+        assert (slow["event"], slow["level"], slow["route"]) == ("slow_query", "warning", f"{API}/variants/{{sku}}")
+        assert slow["request_id"] == request["request_id"] == "given-by-client"
+        assert 0 < slow["duration_ms"] < request["duration_ms"]
+        assert "FROM variant" in slow["query"]
+        assert "hunter2" not in str(slow)
+
+    async def test_a_commit_can_be_slow_too(
+        self, admin: httpx.AsyncClient, database: Database, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(database._statements, "_slow_seconds", 0.0)
+        await admin.post(f"{API}/categories", json={"name": "Shirts"})
+        queries = [line["query"] for line in lines() if line["event"] == "slow_query"]
+        assert queries[0].startswith("BEGIN")
+        assert queries[-1] == "COMMIT"
+
+    async def test_a_query_that_ran_into_its_limit_was_slow(self, settings: Settings, lines: Lines) -> None:
+        impatient = settings.model_copy(update={"statement_timeout_seconds": 0.1, "slow_query_seconds": 0.05})
+        database = Database(settings.require_database_url(), impatient, pool_size=1)
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await database.read().fetch_all("SELECT pg_sleep(2)")
+        await database.close()
+        (slow,) = lines()
+        assert (slow["event"], slow["query"], slow["error"]) == ("slow_query", "SELECT pg_sleep(2)", "QueryCanceled")
+        assert slow["duration_ms"] >= 100
 
 
 class TestFaultsOfOurs:
@@ -278,3 +356,39 @@ class TestSecrets:
         assert secret not in written
         assert admin.headers["Authorization"].removeprefix("Bearer ") not in written
         assert "eva@example.com" not in written
+
+    @pytest.mark.parametrize("form", ["json", "console"])
+    async def test_what_an_error_or_a_library_says_of_a_secret_is_redacted(
+        self, settings: Settings, configured: Callable[..., Callable[[], str]], form: str
+    ) -> None:
+        assert settings.signing_keys is not None
+        key = settings.signing_keys.get_secret_value()
+        token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+        known = SecretStr("postgresql://stockroom:a%2Flong%22password@db.internal/stockroom")
+        written = configured(log_format=form, database_url=known, admin_password=SecretStr('twelve "signs" \\ more'))
+        texts = [
+            key, token, f"Authorization: Bearer {token}", "Bearer opaque-token-of-ours", "connecting to postgresql://eva:hunter2@db/x",
+            "host=db password=hunter2 user=eva", "password='hunter2 and more'", '{"password": "hunter2 and more"}', 'a/long"password', "a%2Flong%22password",
+            'twelve "signs" \\ more', "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA",
+        ]  # fmt: skip
+        for text in texts:
+            structlog.get_logger().info("odd", text=text, nested={"list": [text]})
+            logging.getLogger("some.library").warning("it says %s", text)
+            structlog.get_logger().error("unhandled_error", exc_info=RuntimeError(text))
+            logging.getLogger("uvicorn.error").error("oh no", exc_info=RuntimeError(text))
+        shown = written()
+        if form == "json":
+            assert len([json.loads(line) for line in shown.splitlines()]) == 4 * len(texts)
+        for secret in (
+            *key.splitlines()[1:-1],
+            *token.split("."),
+            "opaque-token",
+            "hunter2",
+            "and more",
+            "password@",
+            "long",
+            "twelve",
+            "aGFzaA",
+        ):
+            assert secret not in shown
+        assert "postgresql://eva:***@db/x" in shown
