@@ -114,21 +114,19 @@ def _cost(server: Server, requests: Sequence[bytes], status: int | None) -> floa
 
 
 def _loads(bench: Bench) -> tuple[Found, Found]:
-    core = {min(bench.cores)}
+    # One after the other: they would share the quota, and one without admission works off what nobody waits for any more.
     unlimited = (sys.executable, "-m", "benchmarks.overload.variants", "unlimited")
-    ours, without = Found(), Found()
-    with ExitStack() as stack:
-        servers = [
-            stack.enter_context(serving(command, bench.environment, "/healthz", cores=core, group=bench.quota))
-            for command in (SERVE, unlimited)
-        ]
-        make = mix(bench, log_in(servers[0]))
-        with bench.console.status("overload without admission …"):
-            _round(servers[1], make, without, seed=1)
-        for number in range(1, _ROUNDS + 1):
-            with bench.console.status(f"overload with admission: round {number} of {_ROUNDS}"):
-                _round(servers[0], make, ours, seed=number)
-    return ours, without
+    return _load(bench, SERVE, "with admission", rounds=_ROUNDS), _load(bench, unlimited, "without admission", rounds=1)
+
+
+def _load(bench: Bench, command: Sequence[str], name: str, *, rounds: int) -> Found:
+    found = Found()
+    with serving(command, bench.environment, "/healthz", cores={min(bench.cores)}, group=bench.quota) as server:
+        make = mix(bench, log_in(server))
+        for number in range(1, rounds + 1):
+            with bench.console.status(f"overload {name}: round {number} of {rounds}"):
+                _round(server, make, found, seed=number)
+    return found
 
 
 def _round(server: Server, make: Callable[[int], list[bytes]], found: Found, *, seed: int) -> None:
