@@ -164,6 +164,8 @@ def _shown(decision: "Plan | Refusal", output_format: Format) -> str:
         return "\n".join([*lines, *_helm_values(decision.inputs)])
     # CPU and memory limits are the pod's own: written down here, they would go stale when somebody changes the pod.
     settings = {_SETTINGS.get(name, name): value for name, value in _given(decision.inputs)}
+    # One setting stands for the replicas, the surge and those that still end.
+    settings["job_worker_pods"] = decision.arithmetic.peak_job_pods
     return "\n".join(
         [*lines, *(f"APP_{name.upper()}={_number(value)}" for name, value in settings.items() if name in Settings.model_fields)]
     )

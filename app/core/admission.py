@@ -25,7 +25,7 @@ class Admission:
     A request is worked on from when its body has arrived until its answer is made: who sends or reads slowly takes nobody's place.
 
     A burst may take all places, for it is worked off soon. A queue that stands serves nobody sooner and makes all wait (RFC 8289 section 3.1): when there
-    have been `standing` requests for a tenth of a second, and never half as few, no more than these are admitted.
+    have been `standing` requests for a tenth of a second, no more than these are admitted, until there have been fewer for as long.
 
     Args:
         limit: the most at once.
@@ -37,7 +37,8 @@ class Admission:
         self.standing = limit if standing is None else standing
         self.in_flight = 0
         self.refusals = Refusals()
-        self._crowded_since = inf
+        # When the standing limit was reached, and when there were last fewer; seconds of the monotonic clock.
+        self._crowded_since = self._left_at = -inf
         self.admitted = 0
 
     @classmethod
@@ -54,7 +55,11 @@ class Admission:
         requests = self.in_flight + coming
         if requests >= self.limit:
             return True
-        return requests >= self.standing and time.monotonic() - self._crowded_since > _BURST_SECONDS
+        if requests < self.standing:
+            return False
+        now = time.monotonic()
+        is_crowd = self.in_flight >= self.standing or now - self._left_at <= _BURST_SECONDS
+        return is_crowd and now - self._crowded_since > _BURST_SECONDS
 
     def __enter__(self) -> None:
         """Take a place.
@@ -63,6 +68,7 @@ class Admission:
             Overloaded: there is none.
         """
         if self.is_full():
+            self.refusals.count()
             raise _overloaded()
         self.admitted += 1
         self._enter()
@@ -73,13 +79,13 @@ class Admission:
 
     def _enter(self) -> None:
         self.in_flight += 1
-        if self.in_flight >= self.standing and self._crowded_since == inf:
-            self._crowded_since = time.monotonic()
+        if self.in_flight == self.standing and (now := time.monotonic()) - self._left_at > _BURST_SECONDS:
+            self._crowded_since = now
 
     def _leave(self) -> None:
+        if self.in_flight == self.standing:
+            self._left_at = time.monotonic()
         self.in_flight -= 1
-        if self.in_flight <= self.standing // 2:
-            self._crowded_since = inf
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
@@ -114,12 +120,16 @@ class Refusals:
             path: the request's, percent-encoded (`problems.quoted`).
             request_id: a well-formed one.
         """
+        self.count()
+        return self._body % (path, request_id)
+
+    def count(self) -> None:
+        """Count one, and say so in the log if it is time."""
         ADMISSION_REFUSALS_TOTAL.inc()
         self._unlogged += 1
         if (now := time.monotonic()) - self._logged_at >= 1:
             _log.warning("requests_refused", problem=Overloaded.name, requests=self._unlogged)
             self._unlogged, self._logged_at = 0, now
-        return self._body % (path, request_id)
 
 
 def _overloaded() -> Overloaded:

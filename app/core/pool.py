@@ -153,12 +153,17 @@ class Pool:
             self._take_back(opening.result())
 
     async def _end(self, checkout: Checkout) -> None:
-        """Close a connection. Its place is free when its backend is gone: until then it counts at the server."""
+        """Close a connection. Its place is free when its backend is gone: until then it counts at the server.
+
+        Two exceptions: psycopg has closed it already, because the statement went on for 5 seconds after it was cancelled, or the backend does not end.
+        """
         try:
-            descriptor = None if checkout.connection.closed else os.dup(checkout.connection.fileno())
-            await greenlet_spawn(checkout.pooled.invalidate)
-            if descriptor is not None:
-                await _closed_by_server(socket.socket(fileno=descriptor))
+            if checkout.connection.closed:
+                await greenlet_spawn(checkout.pooled.invalidate)
+            else:
+                with socket.socket(fileno=os.dup(checkout.connection.fileno())) as ours:
+                    await greenlet_spawn(checkout.pooled.invalidate)
+                    await _closed_by_server(ours)
         finally:
             self._free.release()
 
@@ -177,9 +182,12 @@ class Pool:
 
     async def _open(self) -> PoolProxiedConnection:
         """A new connection; or one that was idle, should another one have come back meanwhile."""
-        while _is_dead(_driver(pooled := await greenlet_spawn(self._pool.connect))):
+        for _ in range(self._pool.size() + 1):
+            pooled = await greenlet_spawn(self._pool.connect)
+            if not _is_dead(_driver(pooled)):
+                return pooled
             await greenlet_spawn(pooled.invalidate)
-        return pooled
+        raise psycopg.OperationalError("the server closes its connections as soon as they are made")
 
 
 def _driver(pooled: PoolProxiedConnection) -> Connection:
@@ -199,7 +207,7 @@ def needs_greenlet(connect: Callable[..., Coroutine[Any, Any, Connection]]) -> C
 
 async def _closed_by_server(connection: socket.socket) -> None:
     """Return when a backend that was told to end has ended: only then is its end of the connection closed (PostgreSQL's `socket_close`, pqcomm.c)."""
-    with connection, suppress(OSError, TimeoutError):
+    with suppress(OSError, TimeoutError):
         connection.setblocking(False)
         async with asyncio.timeout(_END_SECONDS):
             while await asyncio.get_running_loop().sock_recv(connection, 4096):

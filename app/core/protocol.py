@@ -114,9 +114,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._check_length()
         if self._door.is_closed and self._turn_away():
             return
-        self._door.let_in(self.loop)
         if len(self.pipeline) >= MAX_QUEUED_REQUESTS:
             raise TooManyRequests(f"More than {MAX_QUEUED_REQUESTS} requests wait on this connection.", retry_after_seconds=1)
+        if self._is_answered:
+            self._door.let_in(self.loop)
         try:
             super().on_headers_complete()
         except (httptools.HttpParserInvalidURLError, UnicodeDecodeError, AttributeError):

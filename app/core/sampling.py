@@ -19,6 +19,7 @@ async def sampled(process: Process) -> AsyncIterator[None]:
     """Sample the process for as long as the block runs."""
     metrics.POOL_SIZE.set(process.database.pool.largest)
     metrics.ADMISSION_LIMIT.set(process.admission.limit)
+    metrics.ADMISSION_STANDING_LIMIT.set(process.admission.standing)
     metrics.PLANNED_PEAK_CONNECTIONS.set(process.plan.peak_connections)
     metrics.CPU_LIMIT_CORES.set(process.plan.inputs.cpu_limit_millicores / 1000)
     async with in_background(_sample(process)):

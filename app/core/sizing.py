@@ -28,10 +28,11 @@ UNION ALL SELECT 'role_connection_limit', rolconnlimit FROM pg_roles WHERE rolna
 """
 """Names and values of `ServerLimits`; anybody may read them. A superuser's limit is not enforced (PostgreSQL manual, CREATE ROLE)."""
 
-# `usesysid` can be seen of every session, the role of background workers is null.
+# `usesysid` can be seen of every session, the role of background workers is null; standbys take no slot of max_connections (PostgreSQL 12).
 _CONNECTED_QUERY = """
 SELECT count(*) FILTER (WHERE usename = session_user), count(*) FILTER (WHERE usename <> session_user)
 FROM pg_stat_activity WHERE usesysid IS NOT NULL AND pid <> pg_backend_pid()
+AND pid NOT IN (SELECT pid FROM pg_stat_replication)
 """
 
 _log = structlog.get_logger()

@@ -195,14 +195,16 @@ class TestAQueue:
             clock[0] += 0.05
             admission.__exit__()
 
-    def test_that_was_worked_off_leaves_room_for_the_next_burst(self, clock: list[float]) -> None:
+    @pytest.mark.parametrize(("rest", "room"), [(0, 100), (29, 71)])
+    def test_that_was_worked_off_leaves_room_for_the_next_burst(self, clock: list[float], rest: int, room: int) -> None:
         admission = Admission(100, standing=30)
         for _ in range(50):
             admission.__enter__()
         clock[0] = 10
-        for _ in range(35):
+        for _ in range(50 - rest):
             admission.__exit__()
-        for _ in range(85):
+        clock[0] = 10.2
+        for _ in range(room):
             admission.__enter__()
         assert admission.in_flight == 100
 

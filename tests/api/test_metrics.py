@@ -102,6 +102,7 @@ async def test_pool_and_admission_are_seen_by_route_and_as_they_are(admin: httpx
     now = {name: family.samples[0].value for name, family in after.items() if family.type == "gauge"}
     assert now["stockroom_db_pool_size"] == process.plan.pool_size
     assert now["stockroom_admission_limit"] == process.plan.pool_size + process.plan.waiters_per_worker
+    assert now["stockroom_admission_standing_limit"] == process.admission.standing
     assert now["stockroom_planned_peak_connections"] == process.plan.peak_connections
     assert now["stockroom_cpu_limit_cores"] == process.plan.inputs.cpu_limit_millicores / 1000
     assert (now["stockroom_db_pool_checked_out"], now["stockroom_db_pool_waiting"], now["stockroom_requests_in_flight"]) == (0, 0, 0)

@@ -58,6 +58,16 @@ class TestPlan:
         assert settings["APP_REPLICA_CEILING"] == "4"
         assert stockroom("capacity", "plan", *SMALL_POD, **settings)[1] == table
 
+    def test_as_environment_keeps_the_peak_of_the_job_workers(self, stockroom: Stockroom) -> None:
+        wanted = (*SMALL_POD, "--job-replica-ceiling", "2", "--job-surge-pods", "1", "--job-terminating-pods", "2")
+        _, out, _ = stockroom("capacity", "plan", *wanted, "--format", "env")
+        settings = dict(line.split("=") for line in out.splitlines() if not line.startswith("#"))
+        plans = [
+            json.loads(stockroom("capacity", "plan", *how, "--format", "json", **environment)[1])
+            for how, environment in ((wanted, {}), (SMALL_POD, settings))
+        ]
+        assert plans[0]["peak_connections"] == plans[1]["peak_connections"]
+
     @pytest.mark.parametrize(
         "flags",
         [
