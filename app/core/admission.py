@@ -16,7 +16,7 @@ from app.core.problems import MEDIA_TYPE, Overloaded
 _log = structlog.get_logger()
 
 _STANDING_SHARE = 0.3
-_BURST_SECONDS = 0.1
+_BURST_SECONDS = 1.0
 
 
 class Admission:
@@ -25,7 +25,7 @@ class Admission:
     A request is worked on from when its body has arrived until its answer is made: who sends or reads slowly takes nobody's place.
 
     A burst may take all places, for it is worked off soon. A queue that stands serves nobody sooner and makes all wait (RFC 8289 section 3.1): when there
-    have been `standing` requests for a tenth of a second, no more than these are admitted, until there have been fewer for as long.
+    have been `standing` requests for a second, no more than these are admitted, until there have been fewer for as long.
 
     Args:
         limit: the most at once.

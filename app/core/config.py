@@ -147,7 +147,7 @@ class Settings(BaseSettings):
 
     wait_budget_ms: Annotated[float, Field(ge=0, le=60_000)] = 200
     """How long a request should wait for a connection at most. With the hold time it decides how many may wait before more are refused; for longer than a
-    tenth of a second three tenths of these."""
+    second three tenths of these."""
 
     pool_timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 2.0
     """How long a request waits for a database connection before it is refused with 503. Longer turns overload into a hang."""

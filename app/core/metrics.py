@@ -57,7 +57,7 @@ PLANNED_PEAK_CONNECTIONS = Gauge(
 
 ADMISSION_LIMIT = Gauge("stockroom_admission_limit", "Requests that may be in flight.", multiprocess_mode="livesum")
 ADMISSION_STANDING_LIMIT = Gauge(
-    "stockroom_admission_standing_limit", "Requests that may be in flight for more than a tenth of a second.", multiprocess_mode="livesum"
+    "stockroom_admission_standing_limit", "Requests that may be in flight for more than a second.", multiprocess_mode="livesum"
 )
 REQUESTS_IN_FLIGHT = Gauge("stockroom_requests_in_flight", "Requests that are being worked on.", multiprocess_mode="livesum")
 ADMISSION_REFUSALS_TOTAL = Counter("stockroom_admission_refusals_total", "Requests refused because too many were in flight.")

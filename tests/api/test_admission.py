@@ -184,7 +184,7 @@ class TestAQueue:
         admission = Admission(100, standing=30)
         for _ in range(60):
             admission.__enter__()
-        clock[0] = 0.2
+        clock[0] = 2
         for _ in range(31):
             assert admission.is_full()
             admission.__exit__()
@@ -203,7 +203,7 @@ class TestAQueue:
         clock[0] = 10
         for _ in range(50 - rest):
             admission.__exit__()
-        clock[0] = 10.2
+        clock[0] = 12
         for _ in range(room):
             admission.__enter__()
         assert admission.in_flight == 100

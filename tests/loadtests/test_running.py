@@ -133,7 +133,7 @@ async def test_the_command_fails_by_its_objectives_and_says_by_which(
     deployment: Deployment, loadtest_settings: Settings, tmp_path: Path
 ) -> None:
     objectives = tmp_path / "objectives.yaml"
-    objectives.write_text("default: {p99_ms: 0.001, error_rate: 0, connections: plan}")
+    objectives.write_text("default: {p99_ms: 0.001, error_rate: 0}")
     code, output, errors = await command(
         *("loadtests", "run", "--host", deployment.host, "--username", deployment.username, "--rate", "30", "--duration", "3"),
         *("--output", str(tmp_path), "--objectives", str(objectives)),
