@@ -25,7 +25,8 @@ class Admission:
     A request is worked on from when its body has arrived until its answer is made: who sends or reads slowly takes nobody's place.
 
     A burst may take all places, for it is worked off soon. A queue that stands serves nobody sooner and makes all wait (RFC 8289 section 3.1): when there
-    have been `standing` requests for a second, no more than these are admitted, until there have been fewer for as long.
+    have been `standing` requests for a second, no more than these are admitted, until there have been fewer for as long, or
+    half as few.
 
     Args:
         limit: the most at once.
@@ -86,6 +87,9 @@ class Admission:
         if self.in_flight == self.standing:
             self._left_at = time.monotonic()
         self.in_flight -= 1
+        if self.in_flight == self.standing // 2:
+            # Worked off: what comes next is another burst.
+            self._left_at = -inf
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
