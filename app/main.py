@@ -105,7 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = settings.require_database_url()
     database = Database(url, settings, pool_size=plan.pool_size)
     direct = DirectConnection(url, timeout_seconds=2.0, prepares=settings.prepares_statements)
-    admission = Admission.of(pool_size=plan.pool_size, waiters=plan.waiters_per_worker)
+    admission = Admission.of(plan)
     process = Process(
         settings=settings,
         plan=plan,

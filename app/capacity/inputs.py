@@ -28,6 +28,9 @@ BUSY_PERCENT = 70
 WAITERS_CEILING = 1000
 """Most requests that may wait for a connection in one worker: each holds its body in memory."""
 
+STANDING_PERCENT = 30
+"""Of the waiters, those that may be there for more than a moment: a queue that stands makes all late and serves nobody sooner (RFC 8289, 3.1)."""
+
 CONNECTIONS_PER_DATABASE_CORE = 10
 """Above this PostgreSQL loses more to switching than it gains (PostgreSQL wiki, "Number Of Database Connections")."""
 

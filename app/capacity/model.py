@@ -6,6 +6,7 @@ roll-out is added up beforehand. `plan` returns the sizes to run with, or says w
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 from app.capacity.arithmetic import Arithmetic, arithmetic, exact
 from app.capacity.inputs import (
@@ -14,6 +15,7 @@ from app.capacity.inputs import (
     MEMORY_PER_WORKER_MIB,
     MIB,
     PASSWORD_HASHES_PER_WORKER,
+    STANDING_PERCENT,
     WAITERS_CEILING,
     Inputs,
 )
@@ -51,6 +53,11 @@ class Plan:
     role_connections: int
     peak_connections: int
     warnings: tuple[str, ...]
+
+    @property
+    def standing_waiters_per_worker(self) -> int:
+        """Of the waiters, those that there may be for more than a second."""
+        return ceil(self.waiters_per_worker * STANDING_PERCENT / 100)
 
 
 def plan(inputs: Inputs) -> Plan | Refusal:

@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _admit(limit: int) -> None:
-    Admission.of = lambda **_: Admission(limit)  # type: ignore[method-assign] # in this process only
+    Admission.of = lambda _: Admission(limit)  # type: ignore[method-assign] # in this process only
 
 
 if __name__ == "__main__":

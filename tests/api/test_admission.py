@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -209,8 +210,12 @@ class TestAQueue:
             admission.__enter__()
         assert admission.in_flight == 100
 
-    def test_of_connections_and_waiters_may_stand_with_three_tenths_of_the_waiters(self) -> None:
-        assert [(made.limit, made.standing) for made in (Admission.of(pool_size=5, waiters=w) for w in (1, 100))] == [(6, 6), (105, 35)]
+    @pytest.mark.parametrize(("waiters", "limits"), [(1, (6, 6)), (100, (105, 35))])
+    def test_of_connections_and_waiters_may_stand_with_three_tenths_of_the_waiters(
+        self, process: Process, waiters: int, limits: tuple[int, int]
+    ) -> None:
+        admission = Admission.of(replace(process.plan, pool_size=5, waiters_per_worker=waiters))
+        assert (admission.limit, admission.standing) == limits
 
 
 class TestTheDeadline:
