@@ -114,7 +114,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         direct=direct,
         boot_check=BootCheck(settings, database, direct, workers=app.state.workers),
         tokens=AccessTokens(settings),
-        passwords=Passwords(concurrency=plan.password_hashes_per_worker, meanwhile=admission.elsewhere),
+        passwords=Passwords(
+            concurrency=plan.password_hashes_per_worker, cores=plan.password_cores_per_worker, meanwhile=admission.elsewhere
+        ),
         revocations=Revocations(lifetime_seconds=settings.token_lifetime_seconds),
     )
     app.state.process = process

@@ -38,6 +38,13 @@ class Server:
         """Where it answers."""
         return f"http://127.0.0.1:{self.port}"
 
+    def memory_mib(self) -> tuple[float, float]:
+        """What its arbiter uses and what all its processes use, as a control group counts it: pages that they share once, in the arbiter."""
+        arbiter = psutil.Process(self.workers[0].ppid())
+        base = arbiter.memory_info().rss
+        own = sum(worker.memory_full_info().uss for worker in self.workers)
+        return base / 2**20, (base + own) / 2**20
+
     def cpu_seconds(self) -> float:
         """User and system time of its worker so far, to the nanosecond: psutil's figures come in hundredths of a second."""
         clock = ctypes.c_int()

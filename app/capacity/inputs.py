@@ -13,6 +13,9 @@ MEMORY_PER_WORKER_MIB = 130
 PASSWORD_HASHES_PER_WORKER = 1
 """Hashes a worker runs at once: each takes a core while it runs, of which a worker has about one, and 19 MiB that its thread keeps."""
 
+PASSWORD_CPU_PERCENT = 50
+"""Of a worker's share of the CPU limit, what hashing may take on average: the rest stays for the event loop, however many log in."""
+
 SMALLEST_POOL = 2
 """Below this one slow query stalls the whole worker, so a smaller pool is refused."""
 

@@ -14,6 +14,7 @@ from app.capacity.inputs import (
     CONNECTIONS_PER_DATABASE_CORE,
     MEMORY_PER_WORKER_MIB,
     MIB,
+    PASSWORD_CPU_PERCENT,
     PASSWORD_HASHES_PER_WORKER,
     STANDING_PERCENT,
     WAITERS_CEILING,
@@ -58,6 +59,11 @@ class Plan:
     def standing_waiters_per_worker(self) -> int:
         """Of the waiters, those that there may be for more than a second."""
         return ceil(self.waiters_per_worker * STANDING_PERCENT / 100)
+
+    @property
+    def password_cores_per_worker(self) -> float:
+        """Cores that hashing may take on average: a part of the worker's share of the CPU limit, of which it can use one core."""
+        return min(1.0, self.inputs.cpu_limit_millicores / 1000 / self.workers_per_pod) * PASSWORD_CPU_PERCENT / 100
 
 
 def plan(inputs: Inputs) -> Plan | Refusal:

@@ -59,7 +59,7 @@ class TestWorkedExamples:
         assert (p.pool_size, p.max_overflow) == (5, 0)
         assert (p.pool_connections, p.peak_connections) == (10, 18)  # 10 + 5 + 1 + 2
         assert (p.waiters_per_worker, p.password_hashes_per_worker) == (100, 1)  # 5 x 200 ms / 10 ms
-        assert p.standing_waiters_per_worker == 30
+        assert (p.standing_waiters_per_worker, p.password_cores_per_worker) == (30, 0.5)
         assert p.warnings == ()
 
     def test_a_small_pod_runs_one_worker_and_counts_both_generations_of_a_roll_out(self) -> None:
