@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 MIB = 1024 * 1024
 
-BASE_MEMORY_MIB = 60
-"""What a pod uses before its first worker (the gunicorn arbiter). A placeholder until the load tests have measured it."""
+BASE_MEMORY_MIB = 110
+"""What a pod uses before its first worker: the gunicorn arbiter, 105 MiB of which 30 are mapped libraries. Held by `make bench-overload`."""
 
-MEMORY_PER_WORKER_MIB = 130
-"""The most one worker uses under load, which `make bench` holds; the 19 MiB of a password hash are in it."""
+MEMORY_PER_WORKER_MIB = 90
+"""The most that one worker uses beside what it shares with the arbiter: 50 MiB after a storm of logins, the 19 MiB of a hash included, and up to 25 more as
+counting references copies shared pages over time. Held by `make bench-overload`."""
 
 PASSWORD_HASHES_PER_WORKER = 1
 """Hashes a worker runs at once: each takes a core while it runs, of which a worker has about one, and 19 MiB that its thread keeps."""
