@@ -20,13 +20,15 @@ class Limit:
     Attributes:
         value: in the unit that the name of the function gives.
         source: where it is written, for messages.
+        is_set: whether somebody set it; else it is what the machine has.
     """
 
     value: int
     source: str
+    is_set: bool = True
 
 
-def cpu_limit_millicores(override: str | None = None, *, root: Path = Path("/")) -> Limit:
+def cpu_limit_millicores(override: str | None = None, *, name: str = "APP_CPU_LIMIT", root: Path = Path("/")) -> Limit:
     """Return the CPU limit of this process; 1000 is one core.
 
     Taken from the first that says something: the override, the tightest `cpu.max` of cgroup v2 from the process's own group up to the root,
@@ -34,14 +36,15 @@ def cpu_limit_millicores(override: str | None = None, *, root: Path = Path("/"))
     be read or understood says nothing.
 
     Args:
-        override: the value of `APP_CPU_LIMIT`, as Kubernetes writes it: `2`, `0.5`, `1500m`.
+        override: what to take instead, as Kubernetes writes it: `2`, `0.5`, `1500m`.
+        name: where that is from.
         root: the folder in which `proc` and `sys` are found.
 
     Raises:
         ValueError: the override is not a quantity above zero.
     """
     if override is not None:
-        return Limit(_quantity("APP_CPU_LIMIT", override, unit=Decimal("0.001")), f"APP_CPU_LIMIT={override}")
+        return Limit(_quantity(name, override, unit=Decimal("0.001")), f"{name}={override}")
     return (
         _tightest(_own_groups(root, ""), "cpu.max", _cpu_max)
         or _tightest(_own_groups(root, "cpu"), "cpu.cfs_quota_us", _cfs_quota)
@@ -68,7 +71,7 @@ def memory_limit_bytes(override: str | None = None, *, root: Path = Path("/")) -
     return (
         _tightest(_own_groups(root, ""), "memory.max", _bytes)
         or _tightest(_own_groups(root, "memory"), "memory.limit_in_bytes", _bytes)
-        or Limit(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "physical memory")
+        or Limit(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "physical memory", is_set=False)
     )
 
 
@@ -169,8 +172,8 @@ def _positive(text: str) -> int | None:
 
 def _schedulable_cpus() -> Limit:
     if sys.platform == "linux":
-        return Limit(1000 * len(os.sched_getaffinity(0)), "CPU affinity")
-    return Limit(1000 * (os.cpu_count() or 1), "CPU count")
+        return Limit(1000 * len(os.sched_getaffinity(0)), "CPU affinity", is_set=False)
+    return Limit(1000 * (os.cpu_count() or 1), "CPU count", is_set=False)
 
 
 def _read(file: Path) -> str:

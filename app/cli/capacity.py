@@ -1,7 +1,7 @@
 """`stockroom capacity`: how many workers and connections fit, and whether the live server agrees."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,6 +67,7 @@ def plan(
     from app.cli.failures import fail
     from app.core.sizing import ServerLimits, inputs_from
 
+    settings = get_settings()
     given: dict[str, Any] = {
         "workers_per_pod_ceiling": workers_ceiling,
         "replica_ceiling": replica_ceiling,
@@ -88,16 +89,23 @@ def plan(
         "wait_budget_ms": wait_budget_ms,
     }
     try:
-        if cpu_limit is not None:
-            given["cpu_limit_millicores"] = cpu_limit_millicores(cpu_limit).value
-        if memory_limit is not None:
-            given["memory_limit_bytes"] = memory_limit_bytes(memory_limit).value
-        inputs = replace(inputs_from(get_settings(), ServerLimits()), **{name: value for name, value in given.items() if value is not None})
-        decision = decide(inputs)
+        limits = {
+            "cpu_limit_millicores": cpu_limit_millicores(
+                cpu_limit or settings.cpu_limit, name="--cpu-limit" if cpu_limit else "APP_CPU_LIMIT"
+            ),
+            "memory_limit_bytes": memory_limit_bytes(memory_limit),
+        }
+        given |= {name: limit.value for name, limit in limits.items()}
+        decision = decide(inputs_from(settings, ServerLimits(), **{name: value for name, value in given.items() if value is not None}))
     except ValueError as error:
         fail(str(error))
-    typer.echo(_shown(decision, output_format))
-    if not isinstance(decision, Plan):
+    # What is written into a file of settings or values shall be such, or nothing.
+    fits = isinstance(decision, Plan)
+    typer.echo(
+        _shown(decision, output_format, {name for name, limit in limits.items() if limit.is_set}),
+        err=not fits and output_format in (Format.ENV, Format.HELM),
+    )
+    if not fits:
         raise typer.Exit(1)
 
 
@@ -111,16 +119,16 @@ def check() -> None:
     from app.capacity.model import Plan
     from app.capacity.model import plan as decide
     from app.cli.serving import with_running_database
+    from app.core.config import SettingsError
     from app.core.sizing import CapacityError, connected_now, inputs_from, read_timeout_complaint, server_limits
 
-    settings = get_settings()
     try:
-        settings = with_running_database(settings)
+        settings = with_running_database(get_settings())
         url = settings.around_pgbouncer().require_database_url()
         decision = decide(inputs_from(settings, server_limits(url)))
         ours, others = connected_now(url)
         unlimited = read_timeout_complaint(settings)
-    except (psycopg.OperationalError, CapacityError) as error:
+    except (psycopg.Error, CapacityError, SettingsError) as error:
         typer.echo(f"cannot tell: {str(error).strip()}", err=True)
         raise typer.Exit(_CANNOT_TELL) from None
     typer.echo(f"CPU limit from {cpu_limit_millicores(settings.cpu_limit).source}, memory limit from {memory_limit_bytes().source}")
@@ -151,17 +159,19 @@ def _complaints(plan: "Plan", ours: int, others: int) -> list[str]:
     return complaints
 
 
-def _shown(decision: "Plan | Refusal", output_format: Format) -> str:
+def _shown(decision: "Plan | Refusal", output_format: Format, limits_set: set[str]) -> str:
     from app.capacity.explaining import explain
     from app.capacity.model import Plan
 
     if output_format is Format.JSON:
-        return json.dumps({"fits": isinstance(decision, Plan), **asdict(decision)}, indent=2)
+        derived = {name: getattr(decision, name) for name in _DERIVED if isinstance(decision, Plan)}
+        return json.dumps({"fits": isinstance(decision, Plan), **asdict(decision), **derived}, indent=2)
     if output_format is Format.TABLE or not isinstance(decision, Plan):
         return explain(decision)
     lines = [f"# {decision.workers_per_pod} workers a pod, pools of {decision.pool_size}, at most {decision.peak_connections} connections"]
+    lines += [f"# warning: {warning}" for warning in decision.warnings]
     if output_format is Format.HELM:
-        return "\n".join([*lines, *_helm_values(decision.inputs)])
+        return "\n".join([*lines, *_helm_values(decision.inputs, limits_set)])
     # CPU and memory limits are the pod's own: written down here, they would go stale when somebody changes the pod.
     settings = {_SETTINGS.get(name, name): value for name, value in _given(decision.inputs)}
     # One setting stands for the replicas, the surge and those that still end.
@@ -170,6 +180,8 @@ def _shown(decision: "Plan | Refusal", output_format: Format) -> str:
         [*lines, *(f"APP_{name.upper()}={_number(value)}" for name, value in settings.items() if name in Settings.model_fields)]
     )
 
+
+_DERIVED = ("standing_waiters_per_worker", "password_cores_per_worker")
 
 _SETTINGS = {
     "workers_per_pod_ceiling": "workers_ceiling",
@@ -184,8 +196,10 @@ _SAID_ELSEWHERE = {
 """What the chart's `capacity` does not take: it derives the pods from the values that make them, and the rest are facts of the code."""
 
 
-def _helm_values(inputs: "Inputs") -> list[str]:
-    memory = [] if inputs.memory_limit_bytes is None else [f"    memory: {inputs.memory_limit_bytes}"]
+def _helm_values(inputs: "Inputs", limits_set: set[str]) -> list[str]:
+    # What this machine happens to have is no limit that a pod should get.
+    limits = [f"    cpu: {inputs.cpu_limit_millicores}m"] if "cpu_limit_millicores" in limits_set else []
+    limits += [f"    memory: {inputs.memory_limit_bytes}"] if "memory_limit_bytes" in limits_set else []
     # The chart's job workers are stopped before new ones start: what may be there besides are those that end.
     ending_jobs = ceil(inputs.job_surge_pods) + inputs.job_terminating_pods
     given = [(name, value) for name, value in _given(inputs) if name not in _SAID_ELSEWHERE]
@@ -194,10 +208,7 @@ def _helm_values(inputs: "Inputs") -> list[str]:
         "strategy:",
         f"  maxSurge: {ceil(inputs.surge_pods)}",
         f"  maxUnavailable: {0 if inputs.surge_pods else 1}",
-        "resources:",
-        "  limits:",
-        f"    cpu: {inputs.cpu_limit_millicores}m",
-        *memory,
+        *(["resources:", "  limits:", *limits] if limits else []),
         "worker:",
         f"  replicas: {inputs.job_replica_ceiling}",
         "capacity:",

@@ -177,8 +177,9 @@ class Database:
                 "keepalives_idle": 30,
                 "keepalives_interval": 10,
                 "keepalives_count": 3,
-                # Keepalives are silent while an answer is awaited: without this a lost host would hold the pool until TCP gives up.
-                "tcp_user_timeout": 10_000,
+                # Keepalives are silent while an answer is awaited: without this a lost host would hold the pool until TCP gives up. It is of what the
+                # host's kernel has not acknowledged (tcp(7)); a statement may take as long as it takes.
+                "tcp_user_timeout": 1000 * _CONNECT_SECONDS,
                 "options": options,
             },
         )

@@ -102,37 +102,41 @@ def _ask(url: str, query: LiteralString) -> list[TupleRow]:
         return connection.execute(query).fetchall()
 
 
-def inputs_from(settings: Settings, server: ServerLimits) -> Inputs:
+def inputs_from(settings: Settings, server: ServerLimits, **given: Any) -> Inputs:
     """The model's inputs: limits of this process's cgroup, the deployment as the settings describe it, and a server.
+
+    Args:
+        given: fields of `Inputs` to take instead.
 
     Raises:
         CapacityError: they contradict each other; says which.
     """
     try:
-        return Inputs(
-            cpu_limit_millicores=cpu_limit_millicores(settings.cpu_limit).value,
-            memory_limit_bytes=memory_limit_bytes().value,
-            workers_per_pod_ceiling=settings.workers_ceiling,
-            replica_ceiling=settings.replica_ceiling,
-            surge_pods=settings.surge_pods,
-            terminating_pods=settings.terminating_pods,
-            job_replica_ceiling=settings.job_worker_pods,
-            job_surge_pods=0,
-            job_terminating_pods=0,
-            connections_per_job_worker=CONNECTIONS_PER_JOB_WORKER,
-            max_connections=server.max_connections,
-            superuser_reserved_connections=server.superuser_reserved_connections,
-            reserved_connections=server.reserved_connections,
-            role_connection_limit=server.role_connection_limit,
-            pgbouncer_max_client_connections=settings.pgbouncer_max_client_connections,
-            pgbouncer_server_connections=settings.pgbouncer_server_connections,
-            other_client_connections=settings.other_connections,
-            direct_connections_per_worker=DIRECT_CONNECTIONS_PER_WORKER,
-            arrival_rate_per_worker_per_second=settings.arrival_rate_per_worker_per_second,
-            hold_time_ms=settings.hold_time_ms,
-            wait_budget_ms=settings.wait_budget_ms,
-            database_cores=settings.database_cores,
-        )
+        found: dict[str, Any] = {
+            "cpu_limit_millicores": cpu_limit_millicores(settings.cpu_limit).value,
+            "memory_limit_bytes": memory_limit_bytes().value,
+            "workers_per_pod_ceiling": settings.workers_ceiling,
+            "replica_ceiling": settings.replica_ceiling,
+            "surge_pods": settings.surge_pods,
+            "terminating_pods": settings.terminating_pods,
+            "job_replica_ceiling": settings.job_worker_pods,
+            "job_surge_pods": 0,
+            "job_terminating_pods": 0,
+            "connections_per_job_worker": CONNECTIONS_PER_JOB_WORKER,
+            "max_connections": server.max_connections,
+            "superuser_reserved_connections": server.superuser_reserved_connections,
+            "reserved_connections": server.reserved_connections,
+            "role_connection_limit": server.role_connection_limit,
+            "pgbouncer_max_client_connections": settings.pgbouncer_max_client_connections,
+            "pgbouncer_server_connections": settings.pgbouncer_server_connections,
+            "other_client_connections": settings.other_connections,
+            "direct_connections_per_worker": DIRECT_CONNECTIONS_PER_WORKER,
+            "arrival_rate_per_worker_per_second": settings.arrival_rate_per_worker_per_second,
+            "hold_time_ms": settings.hold_time_ms,
+            "wait_budget_ms": settings.wait_budget_ms,
+            "database_cores": settings.database_cores,
+        }
+        return Inputs(**(found | given))
     except ValueError as error:
         raise CapacityError(f"the capacity settings contradict each other: {error}") from None
 

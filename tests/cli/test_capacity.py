@@ -90,10 +90,28 @@ class TestPlan:
         ) in notes
         assert f"CONNECTION LIMIT {plan['role_connections']};" in notes
 
+    def test_as_helm_values_gives_a_pod_only_limits_that_somebody_set(self, stockroom: Stockroom) -> None:
+        _, out, _ = stockroom("capacity", "plan", "--cpu-limit", "1", "--format", "helm")
+        assert yaml.safe_load(out)["resources"] == {"limits": {"cpu": "1000m"}}
+
+    @pytest.mark.parametrize("shape", ["env", "helm"])
+    def test_what_is_written_into_a_file_keeps_its_warnings_and_is_nothing_when_refused(self, stockroom: Stockroom, shape: str) -> None:
+        _, out, _ = stockroom("capacity", "plan", "--cpu-limit", "1", "--memory-limit", "128Mi", "--format", shape)
+        assert "# warning: a pod needs 200 MiB" in out
+        code, out, err = stockroom("capacity", "plan", "--cpu-limit", "1", "--replica-ceiling", "1000", "--format", shape)
+        assert (code, out) == (1, "")
+        assert "REFUSED" in err
+
+    def test_flags_complete_what_the_environment_says(self, stockroom: Stockroom) -> None:
+        flags = ("--cpu-limit", "1", "--pgbouncer-max-client-connections", "500", "--format", "json")
+        code, out, _ = stockroom("capacity", "plan", *flags, APP_PGBOUNCER_SERVER_CONNECTIONS="40")
+        assert code == 0
+        assert (json.loads(out)["standing_waiters_per_worker"], json.loads(out)["password_cores_per_worker"]) == (30, 0.5)
+
     @pytest.mark.parametrize(
         ("flags", "complaint"),
         [
-            (("--cpu-limit", "plenty"), "'plenty'"),
+            (("--cpu-limit", "plenty"), "--cpu-limit is 'plenty'"),
             (("--memory-limit", "0"), "'0'"),
             (("--replica-ceiling", "0"), "replica_ceiling is 0: give a number from 1 to 10000"),
             (("--pgbouncer-max-client-connections", "100"), "both, or neither"),
@@ -156,6 +174,15 @@ class TestCheck:
         assert (code, out) == (2, "")
         assert err.startswith("cannot tell: ")
         assert "secret" not in err
+
+    @pytest.mark.parametrize(
+        "environment",
+        [{}, {"APP_DATABASE_URL": "nonsense"}, {"APP_DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "APP_CPU_LIMIT": "plenty"}],
+    )
+    def test_that_cannot_read_its_settings_cannot_tell_either(self, stockroom: Stockroom, environment: dict[str, str]) -> None:
+        code, out, err = stockroom("capacity", "check", **environment)
+        assert (code, out) == (2, "")
+        assert err.startswith("cannot tell: ")
 
     def test_a_superuser_has_no_limit(self, stockroom: Stockroom, role: tuple[str, psycopg.Connection]) -> None:
         name = make_url(role[0]).username

@@ -67,15 +67,18 @@ class Passwords:
         Taken before what is to be hashed is looked up, it keeps a storm of logins from the database as well.
 
         Raises:
-            Overloaded: too many are waiting already.
+            Overloaded: too many are waiting already, or it took too long.
         """
         if self._waiting >= self._max_waiting:
-            # Not all at the same time again.
-            raise Overloaded("Too many passwords are being checked right now.", retry_after_seconds=2 + secrets.randbelow(4))
+            raise _too_many()
         self._waiting += 1
         try:
+            # The number alone does not bound the time: a database that does not answer holds up whose turn it is.
             with self._meanwhile():
-                await self._turns.acquire()
+                async with asyncio.timeout(_WAIT_SECONDS):
+                    await self._turns.acquire()
+        except TimeoutError:
+            raise _too_many() from None
         finally:
             self._waiting -= 1
         try:
@@ -87,19 +90,10 @@ class Passwords:
         """`Turn.hash`, when its turn comes.
 
         Raises:
-            Overloaded: too many are waiting already.
+            Overloaded: as for `turn`.
         """
         async with self.turn() as turn:
             return await turn.hash(password)
-
-    async def verify(self, password: str, password_hash: str | None) -> bool:
-        """`Turn.verify`, when its turn comes.
-
-        Raises:
-            Overloaded: too many are waiting already.
-        """
-        async with self.turn() as turn:
-            return await turn.verify(password, password_hash)
 
     def close(self) -> None:
         """Drop what still waits and let the threads end."""
@@ -154,6 +148,11 @@ class _Thread(threading.local):
     """What each thread that hashes knows of itself: until when it rests, by the monotonic clock, in seconds."""
 
     rests_until = 0.0
+
+
+def _too_many() -> Overloaded:
+    # Not all at the same time again.
+    return Overloaded("Too many passwords are being checked right now.", retry_after_seconds=2 + secrets.randbelow(4))
 
 
 def _yield_to_others() -> None:
