@@ -8,8 +8,8 @@ BASE_MEMORY_MIB = 110
 """What a pod uses before its first worker: the gunicorn arbiter, 105 MiB of which 30 are mapped libraries. Held by `make bench-overload`."""
 
 MEMORY_PER_WORKER_MIB = 90
-"""The most that one worker uses beside what it shares with the arbiter: 50 MiB after a storm of logins, the 19 MiB of a hash included, and up to 25 more as
-counting references copies shared pages over time. Held by `make bench-overload`."""
+"""The most that one worker uses beside what it shares with the arbiter: 50 to 60 MiB after overload and a storm of logins, the 19 MiB of a hash included. What
+is left is for shared pages that counting references copies over time: workers that shared nothing had 25 MiB more. Held by `make bench-overload`."""
 
 PASSWORD_HASHES_PER_WORKER = 1
 """Hashes a worker runs at once: each takes a core while it runs, of which a worker has about one, and 19 MiB that its thread keeps."""

@@ -171,7 +171,7 @@ class Database:
                 "async_creator_fn": needs_greenlet(connect),
                 "autocommit": True,
                 "prepare_threshold": _PREPARE_THRESHOLD if settings.prepares_statements else None,
-                # A host that does not even refuse shall not hold requests until their deadline.
+                # A host that does not even refuse shall not hold requests until their deadline. Of each address: there may be a standby to try.
                 "connect_timeout": _CONNECT_SECONDS,
                 "application_name": "stockroom",
                 "keepalives_idle": 30,

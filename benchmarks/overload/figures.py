@@ -76,9 +76,9 @@ _PERIOD_US = 3_334
 
 
 @contextmanager
-def cpu_quota(percent: int = QUOTA_PERCENT) -> Iterator[Path | None]:
-    """A control group with so much of a core, as its `cgroup.procs`; None where none can be made."""
-    quota_us = _PERIOD_US * percent // 100
+def cpu_quota(percent: int = QUOTA_PERCENT, *, period_us: int = _PERIOD_US) -> Iterator[Path | None]:
+    """A control group with so much of a core in each period, as its `cgroup.procs`; None where none can be made."""
+    quota_us = period_us * percent // 100
     v1, v2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
     group = (v1 if v1.exists() else v2) / f"stockroom-bench-{uuid4().hex[:8]}"
     try:
@@ -89,10 +89,10 @@ def cpu_quota(percent: int = QUOTA_PERCENT) -> Iterator[Path | None]:
     try:
         try:
             if v1.exists():
-                (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+                (group / "cpu.cfs_period_us").write_text(str(period_us))
                 (group / "cpu.cfs_quota_us").write_text(str(quota_us))
             else:
-                (group / "cpu.max").write_text(f"{quota_us} {_PERIOD_US}")
+                (group / "cpu.max").write_text(f"{quota_us} {period_us}")
         except OSError:
             yield None
         else:

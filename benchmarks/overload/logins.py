@@ -5,21 +5,26 @@ Who is refused tries again when `Retry-After` says, so the storm lasts until all
 
 import asyncio
 import math
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from app.capacity.inputs import BASE_MEMORY_MIB, MEMORY_PER_WORKER_MIB
 from benchmarks.client import exchange, request, send_all
 from benchmarks.overload.arrivals import Step, offer
-from benchmarks.overload.figures import Bench, Figure, median, percentile
+from benchmarks.overload.figures import Bench, Figure, cpu_quota, median, percentile
 from benchmarks.overload.requests import reads
-from benchmarks.serving import EMAIL, PASSWORD, SERVE, log_in, serving
+from benchmarks.serving import EMAIL, PASSWORD, SERVE, Server, log_in, serving
 
 _LOGINS = 200
 _ROUNDS = 3
+_LIMITED_ROUNDS = 2
+_POD_PERIOD_US = 100_000
+"""Kubernetes' own (the kubelet's `cpuCFSQuotaPeriod`)."""
+
 _CALM_SECONDS = 1.0
-_SECONDS = 20.0
+_SECONDS = 16.0
 _OF_CAPACITY = 0.3
 _MOST_REFUSED_PERCENT = 1
 """Of the reads: 200 requests that come in one moment are more than may be in flight, so a few that come with them are refused."""
@@ -33,36 +38,77 @@ class Storm:
     refused: int = 0
 
 
+@dataclass(slots=True)
+class Found:
+    """Of one server: the rate of reads, then a value a round, and what its memory is in the end."""
+
+    rate: float = 0.0
+    calm_ms: list[float] = field(default_factory=list)
+    storm_ms: list[float] = field(default_factory=list)
+    refused_percent: list[float] = field(default_factory=list)
+    lasted: list[float] = field(default_factory=list)
+    memory_mib: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """The reads' p99 during the storm, as a multiple of what it is without at the same rate."""
+        return tuple(storm / calm for storm, calm in zip(self.storm_ms, self.calm_ms, strict=True))
+
+
 def measure(bench: Bench) -> list[Figure]:
-    """The reads' p99 with and without a storm at the same rate."""
-    ratios, calm_ms, storm_ms, lost, lasted = [], [], [], [], []
-    with serving(SERVE, bench.environment, "/healthz", cores={min(bench.cores)}) as server:
-        make = reads(bench, log_in(server))
-        asyncio.run(send_all(server.port, make(500), connections=16, expected_status=None))
-        began = time.perf_counter()
-        asyncio.run(send_all(server.port, make(1500), connections=16, expected_status=None))
-        rate = _OF_CAPACITY * 1500 / (time.perf_counter() - began)
-        for number in range(1, _ROUNDS + 1):
-            with bench.console.status(f"{_LOGINS} logins at once: round {number} of {_ROUNDS}"):
-                calm, _ = offer(server.port, make, rate=rate, seconds=_SECONDS, seed=number, beside=_no_storm)
-                stormy, storm = offer(server.port, make, rate=rate, seconds=_SECONDS, seed=number, beside=lambda: _storm(server.port))
-            until = min(storm.lasted, _SECONDS)
-            calm_ms.append(_p99(calm, until))
-            storm_ms.append(_p99(stormy, until))
-            ratios.append(storm_ms[-1] / calm_ms[-1])
-            lost.append(100 * stormy.refused)
-            lasted.append(storm.lasted - _CALM_SECONDS)
-        base_mib, own_mib = server.memory_mib()
-    return [
-        Figure("reads offered", rate, unit="/s"),
-        Figure("p99 of reads", median(calm_ms), unit="ms", rounds=tuple(calm_ms)),
-        Figure("p99 of reads during the storm", median(storm_ms), unit="ms", rounds=tuple(storm_ms)),
-        Figure("ratio", median(ratios), at_most=2.0, rounds=tuple(ratios)),
-        Figure("reads refused during the storm", median(lost), at_most=_MOST_REFUSED_PERCENT, unit="%", rounds=tuple(lost)),
-        Figure("until all 200 are logged in", median(lasted), unit="s", rounds=tuple(lasted)),
-        Figure("memory of the arbiter after the storms", base_mib, at_most=BASE_MEMORY_MIB, unit="MiB"),
-        Figure("of the worker, beside what they share", own_mib, at_most=MEMORY_PER_WORKER_MIB, unit="MiB"),
+    """One worker on one core; then, where a control group can be made, on all cores with a CPU limit of one, as in a pod, also without the rests."""
+    core = {min(bench.cores)}
+    with serving(SERVE, bench.environment, "/healthz", cores=core) as server:
+        found = _storms(bench, server, "one core", rounds=_ROUNDS)
+    figures = [
+        Figure("reads offered", found.rate, unit="/s"),
+        Figure("p99 of reads", median(found.calm_ms), unit="ms", rounds=tuple(found.calm_ms)),
+        Figure("p99 of reads during the storm", median(found.storm_ms), unit="ms", rounds=tuple(found.storm_ms)),
+        Figure("ratio", median(list(found.ratios)), at_most=2.0, rounds=found.ratios),
+        Figure("reads refused during the storm", median(found.refused_percent), at_most=_MOST_REFUSED_PERCENT, unit="%"),
+        Figure("until all 200 are logged in", median(found.lasted), unit="s", rounds=tuple(found.lasted)),
+        Figure("memory of the arbiter after the storms", found.memory_mib[0], at_most=BASE_MEMORY_MIB, unit="MiB"),
+        Figure("of the worker, beside what they share", found.memory_mib[1], at_most=MEMORY_PER_WORKER_MIB, unit="MiB"),
     ]
+    with cpu_quota(100, period_us=_POD_PERIOD_US) as group:
+        if group is not None:
+            restless_command = (sys.executable, "-m", "benchmarks.overload.variants", "restless")
+            with serving(SERVE, bench.environment, "/healthz", cores=bench.cores, group=group) as server:
+                limited = _storms(bench, server, "a CPU limit", rounds=_LIMITED_ROUNDS)
+            with serving(restless_command, bench.environment, "/healthz", cores=bench.cores, group=group) as server:
+                restless = _storms(bench, server, "a CPU limit, hashing never rests", rounds=_LIMITED_ROUNDS)
+            figures += [
+                Figure(
+                    "all cores and a CPU limit of one: ratio, and when hashing never rests",
+                    median(list(limited.ratios)),
+                    without=median(list(restless.ratios)),
+                    at_most=2.0,
+                    rounds=limited.ratios,
+                ),
+                Figure("p99 of reads during the storm", median(limited.storm_ms), without=median(restless.storm_ms), unit="ms"),
+                Figure("until all 200 are logged in", median(limited.lasted), without=median(restless.lasted), unit="s"),
+            ]
+    return figures
+
+
+def _storms(bench: Bench, server: Server, where: str, *, rounds: int) -> Found:
+    found = Found()
+    make = reads(bench, log_in(server))
+    asyncio.run(send_all(server.port, make(500), connections=16, expected_status=None))
+    began = time.perf_counter()
+    asyncio.run(send_all(server.port, make(1500), connections=16, expected_status=None))
+    found.rate = _OF_CAPACITY * 1500 / (time.perf_counter() - began)
+    for number in range(1, rounds + 1):
+        with bench.console.status(f"{_LOGINS} logins at once, {where}: round {number} of {rounds}"):
+            calm, _ = offer(server.port, make, rate=found.rate, seconds=_SECONDS, seed=number, beside=_no_storm)
+            stormy, storm = offer(server.port, make, rate=found.rate, seconds=_SECONDS, seed=number, beside=lambda: _storm(server.port))
+        until = min(storm.lasted, _SECONDS)
+        found.calm_ms.append(_p99(calm, until))
+        found.storm_ms.append(_p99(stormy, until))
+        found.refused_percent.append(100 * stormy.refused)
+        found.lasted.append(storm.lasted - _CALM_SECONDS)
+    found.memory_mib = server.memory_mib()
+    return found
 
 
 def _p99(step: Step, until: float) -> float:

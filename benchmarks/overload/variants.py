@@ -1,6 +1,7 @@
-"""`python -m benchmarks.overload.variants bare|refusing|unlimited`: servers to compare with, each `stockroom serve` but for one thing."""
+"""`python -m benchmarks.overload.variants bare|refusing|unlimited|restless`: servers to compare with, each `stockroom serve` but for one thing."""
 
 import sys
+from math import inf
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -47,6 +48,8 @@ def main() -> None:
             _admit(0)
         case "unlimited":
             _admit(sys.maxsize)
+        case "restless":
+            Plan.password_cores_per_worker = inf  # type: ignore[method-assign,assignment] # in this process only
     server.serve(get_settings())
 
 
