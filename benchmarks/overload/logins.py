@@ -24,7 +24,7 @@ _POD_PERIOD_US = 100_000
 """Kubernetes' own (the kubelet's `cpuCFSQuotaPeriod`)."""
 
 _CALM_SECONDS = 1.0
-_SECONDS = 16.0
+_SECONDS = 20.0
 _OF_CAPACITY = 0.3
 _MOST_REFUSED_PERCENT = 1
 """Of the reads: 200 requests that come in one moment are more than may be in flight, so a few that come with them are refused."""
