@@ -28,7 +28,12 @@ CALIBRATION = (2.0, 4.0, 6.0, 8.0)
 """Times the rate of the first step, in bursts: a low load, at which each operation costs what it costs under a high one."""
 
 _SETTLE_SECONDS = 0.5
+_PRIMER_SECONDS = 2.0
 _OVERLOADED = 0.1
+
+
+class UnmeasuredError(Exception):
+    """There are objectives that nothing can be held against here; the text says which, and how to mend it."""
 
 
 def run(
@@ -43,6 +48,7 @@ def run(
     console: Console,
 ) -> Result:
     """One step, held against the objectives."""
+    began = time.monotonic()
     with bench(deployment, scenario, kind) as ready, Watched(console, 1) as watched:
         judged = _judged(watched.step(ready, rate, seconds, seed), limits)
         watched.say(judged)
@@ -56,6 +62,7 @@ def run(
             sizing_faults=capacity.sizing_faults(server) if server else [],
             binding=capacity.binding(judged.step),
             checks=ready.checked(),
+            took_seconds=time.monotonic() - began,
         )
 
 
@@ -94,25 +101,32 @@ def sweep(
 
 
 def trial(limits: Objectives, console: Console) -> list[Result]:
-    """The knee, a small sweep around it, and a run well below it, last."""
+    """The knee, the sizes beside the derived one, and a run well below the knee, last; all short."""
     from loadtests.local import machine
 
-    scenario = SCENARIOS["mixed"]
-    points = [Sizing(1, 2), Sizing(1, 5), Sizing(2, 5)]
+    scenario, seconds = SCENARIOS["mixed"], 3.0
     with ExitStack() as stack:
         with console.status("starting PostgreSQL and a server …"):
             here = stack.enter_context(machine())
             deployment = stack.enter_context(here.running())
-        found = knee(deployment, scenario, limits, "poisson", start=50, seconds=3, seed=1, console=console)
+        found = knee(deployment, scenario, limits, "poisson", start=50, seconds=seconds, seed=1, console=console)
         rate = found.knee.rate if found.knee else 0.0
-        swept = _sweep(here, points, scenario, limits, rounds=2, overload=1.4 * rate, normal=0.6 * rate, seconds=3, console=console)
-        ran = run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=10, seed=1, console=console)
-    return [found, swept, ran]
+        if not rate:
+            return [found]
+        points = [Sizing(1, 2), Sizing(2, 5)]
+        swept = _sweep(here, points, scenario, limits, rounds=1, overload=1.4 * rate, normal=0.6 * rate, seconds=seconds, console=console)
+        ran = run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=2 * seconds, seed=1, console=console)
+    return [found, replace(swept, is_sketch=True), ran]
 
 
 def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, seconds: float, seed: int) -> Result:
+    began = time.monotonic()
     bursts = replace(ready, kind="bursts")
-    calibration = [watched.step(bursts, rate, seconds, seed) for rate in (factor * start for factor in CALIBRATION)]
+    calibration: list[Step] = []
+    for factor in CALIBRATION:
+        calibration.append(watched.step(bursts, factor * start, seconds, seed))
+        if unmeasured := [str(finding) for finding in objectives.check(calibration[0], limits) if not finding.is_measured]:
+            raise UnmeasuredError("; ".join(unmeasured))
     steps: list[Judged] = []
 
     def measure(rate: float) -> knees.Tried:
@@ -123,7 +137,9 @@ def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, s
         time.sleep(_SETTLE_SECONDS)
         return knees.Tried(judged.step, judged.failures)
 
-    found = knees.found(list(knees.search(measure, start)), calibration)
+    predicted = capacity.predicted(calibration)
+    first = start if predicted is None else max(start, predicted.rate / knees.FACTOR**2)
+    found = knees.found(list(knees.search(measure, first)), calibration)
     highest = max((judged.step for judged in steps), key=lambda step: step.rate)
     return Result(
         command="knee",
@@ -135,6 +151,7 @@ def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, s
         knee=found,
         sizing_faults=capacity.sizing_faults(highest.server) if highest.server else [],
         checks=ready.checked(),
+        took_seconds=time.monotonic() - began,
     )
 
 
@@ -150,7 +167,8 @@ def _sweep(
     seconds: float,
     console: Console,
 ) -> Result:
-    with here.running() as planned, bench(planned, scenario) as ready, Watched(console, 2 * rounds * len(points) + 2) as watched:
+    began = time.monotonic()
+    with here.running() as planned, bench(planned, scenario) as ready, Watched(console, rounds * 3 * len(points)) as watched:
         server = watched.step(ready, normal, seconds, 1).server
         if server is None:
             raise UnreachableError(f"{planned.metrics_url} does not answer")
@@ -158,15 +176,18 @@ def _sweep(
         overload = _more_than_can_be_served(ready, watched, overload, seconds)
         steps: list[Judged] = []
 
-        def visit(point: Sizing, number: int) -> sweeps.Visit:
+        def visit(point: Sizing, group: int) -> sweeps.Visit:
             with here.running(point) as deployment:
                 at = replace(ready, deployment=deployment)
-                low = watched.step(at, normal, seconds, number, f"{point}, round {number}")
-                high = watched.step(at, overload, seconds, number, f"{point}, round {number}")
+                # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
+                watched.step(at, overload, _PRIMER_SECONDS, group, f"{point}, group {group}")
+                low = watched.step(at, normal, seconds, group, f"{point}, group {group}")
+                high = watched.step(at, overload, seconds, group, f"{point}, group {group}")
             steps.extend(Judged(step, []) for step in (low, high))
-            return sweeps.Visit(point, number, high, low)
+            return sweeps.Visit(point, group, high, low)
 
-        visited = list(sweeps.visits(list(dict.fromkeys([derived, *points])), rounds, visit))
+        others = [point for point in dict.fromkeys(points) if point != derived]
+        visited = list(sweeps.visits(others, derived, rounds, visit))
         return Result(
             command="sweep",
             description=planned.description,
@@ -175,6 +196,7 @@ def _sweep(
             steps=steps,
             sweep=sweeps.judged(visited, derived),
             checks=ready.checked(),
+            took_seconds=time.monotonic() - began,
         )
 
 

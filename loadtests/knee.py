@@ -38,6 +38,11 @@ class Knee:
     usl: usl.Usl | None
     most: float | None
 
+    @property
+    def off(self) -> float | None:
+        """By how much the prediction differs from the rate, as a share of the rate; None without one of them."""
+        return self.prediction.rate / self.rate - 1 if self.prediction is not None and self.rate else None
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -77,7 +82,8 @@ def found(tried: Sequence[Tried], calibration: Sequence[Step]) -> Knee:
     """
     passed = {item.step.rate for item in tried if not item.failures}
     rate = max(passed, default=0.0)
-    above = sorted((item for item in tried if item.step.rate > rate), key=lambda item: item.step.rate)
+    # Of a rate that was tried twice the second time counts.
+    above = sorted((item for item in reversed(tried) if item.step.rate > rate), key=lambda item: item.step.rate)
     steps = [item.step for item in tried if not item.step.void]
     law = usl.fit([(step.mean_in_flight, step.served_per_second) for step in steps])
     per_operation = sum(step.total.requests for step in steps) / max(1, sum(step.rate * (step.seconds - 1) for step in steps))

@@ -138,7 +138,7 @@ class Import(_Client):
         """The first of them starts the import."""
         super().on_start()
         if Import._beside is None:
-            Import._beside = importing.beside(os.environ.get("APP_DATABASE_URL"), enabled=True)
+            Import._beside = importing.beside(os.environ.get("APP_DATABASE_URL"))
             Import._beside.__enter__()
         Import._users += 1
 

@@ -3,10 +3,12 @@
 import asyncio
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
+import psycopg
+import psycopg.conninfo
 import uvloop
 
 from loadtests import arrivals, consistency, importing, offering
@@ -19,7 +21,9 @@ from loadtests.shop import Shop, close_shop, open_shop
 from loadtests.steps import Step, step_of
 from loadtests.wire import Client
 
-_FEWEST_CONNECTIONS, _MOST_CONNECTIONS = 8, 256
+_FEWEST_CONNECTIONS, _MOST_CONNECTIONS = 16, 256
+_OPERATIONS_A_CONNECTION = 4
+"""In a second: many connections, because the kernel throws dice on which worker has each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +35,14 @@ class Bench:
         scenario: what is asked of it.
         shop: what it is asked about.
         kind: how arrivals are distributed.
+        imports: that run beside it; None where the scenario has none.
     """
 
     deployment: Deployment
     scenario: Scenario
     shop: Shop
     kind: Arrivals
+    imports: importing.Imports | None = None
 
     def measure(self, rate: float, seconds: float, seed: int) -> Step:
         """Offer a rate for some seconds.
@@ -49,14 +55,17 @@ class Bench:
 
     def checked(self) -> list[consistency.Check]:
         """Whether the books agree with what was done so far."""
-        return consistency.check(self.shop, self.deployment.database_url)
+        checks = consistency.check(self.shop, self.deployment.database_url)
+        if self.imports is not None:
+            checks.append(consistency.Check("imports beside the load end well", self.imports.problems, self.imports.finished))
+        return checks
 
     async def _measured(self, rate: float, seconds: float, seed: int) -> Step:
         due = arrivals.schedule(self.kind, rate=rate, seconds=seconds, seed=seed)
         operations = list(islice(self.scenario.draw(self.shop, random.Random(seed)), len(due)))
         client = Client(self.deployment.host, self.shop.api.token)
         sampler = Sampler(self.deployment.metrics_url, self.deployment.database_url, postmaster=self.deployment.postmaster)
-        connections = min(_MOST_CONNECTIONS, max(_FEWEST_CONNECTIONS, int(rate / 10)))
+        connections = min(_MOST_CONNECTIONS, max(_FEWEST_CONNECTIONS, int(rate / _OPERATIONS_A_CONNECTION)))
         try:
             async with sampler.running() as samples:
                 offered = await offering.offer(client, due, operations, connections=connections)
@@ -73,12 +82,32 @@ def bench(deployment: Deployment, scenario: Scenario, kind: Arrivals = "poisson"
     """Log in, make what the scenario needs, and tidy up afterwards.
 
     Raises:
-        UnreachableError: the deployment does not answer, or does not let the user in.
+        UnreachableError: the deployment does not answer, or does not let the user in; or the database's URL is not that of its database.
         ApiError: the user may not do what is needed.
     """
     shop = open_shop(Api(deployment.host, deployment.username, deployment.password))
     try:
-        with importing.beside(deployment.database_url, enabled=scenario.imports):
-            yield Bench(deployment, scenario, shop, kind)
+        if deployment.database_url is not None:
+            _look_into(deployment.database_url, shop.own_ids[0])
+        with importing.beside(deployment.database_url) if scenario.imports else nullcontext() as imports:
+            yield Bench(deployment, scenario, shop, kind, imports)
     finally:
         close_shop(shop)
+
+
+def _look_into(database_url: str, product_id: str) -> None:
+    try:
+        psycopg.conninfo.conninfo_to_dict(database_url)
+    except psycopg.Error:
+        # Its text would show the password.
+        raise UnreachableError("the database's URL should be postgresql://user:password@host:5432/name") from None
+    try:
+        with psycopg.connect(database_url, connect_timeout=5) as connection:
+            row = connection.execute("SELECT 1 FROM product WHERE id = %s", (product_id,)).fetchone()
+    except psycopg.Error as error:
+        reason = str(error).partition("\n")[0]
+        if isinstance(error, psycopg.OperationalError):
+            raise UnreachableError(f"PostgreSQL cannot be asked: {reason}") from None
+        raise UnreachableError(f"the database's URL leads to a database that is not Stockroom's, or may not be read: {reason}") from None
+    if row is None:
+        raise UnreachableError("the database's URL leads to another Stockroom's database: the products of this one are not in it")

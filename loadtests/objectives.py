@@ -46,15 +46,27 @@ class Finding:
     limit: float | None
 
     @property
+    def is_measured(self) -> bool:
+        """Whether there is something to hold, and something to hold it against."""
+        return self.found is not None and self.limit is not None
+
+    @property
     def is_missed(self) -> bool:
         """Whether it was measured and is over the limit."""
         return self.found is not None and self.limit is not None and not self.found <= self.limit
 
     def __str__(self) -> str:
         if self.found is None or self.limit is None:
-            return f"{self.name}: not measured"
+            return f"{self.name}: not measured; {_HOW_TO_MEASURE[self.name]}, or leave the objective out"
         found = "nothing was served" if math.isinf(self.found) else f"{self.found:.4g}"
         return f"{self.name}: {found}, {'over' if self.is_missed else 'within'} {self.limit:g}"
+
+
+_HOW_TO_MEASURE = {
+    "pool_wait_p95_ms": "let --metrics name where every pod's /metrics answers",
+    "connections": "give PostgreSQL's URL in APP_DATABASE_URL, let --metrics name where every pod's /metrics answers",
+}
+"""Of those that can be left unmeasured."""
 
 
 def load(file: Path, scenario: str) -> Objectives:
@@ -88,7 +100,8 @@ def check(step: Step, objectives: Objectives) -> list[Finding]:
 def _connections(objectives: Objectives, server: ServerSide | None) -> float | None:
     if objectives.connections != "plan":
         return objectives.connections
-    return None if server is None else server.planned_connections
+    # Without a plan there is nothing to hold connections against.
+    return None if server is None else server.planned_connections or None
 
 
 def _or_infinite(value: float | None) -> float:

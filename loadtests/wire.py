@@ -22,7 +22,7 @@ class NoConnectionLeftError(Exception):
 
 
 class Client:
-    """Sends requests to one host, each on a connection that is free, or on a new one.
+    """Sends requests to one host, each on a connection that is free, in turn, or on a new one.
 
     Args:
         host: `http://name:port` or `https://…`.
@@ -61,8 +61,8 @@ class Client:
             NoConnectionLeftError: it cannot go out.
         """
         if self._free:
-            # The last one used: the rest can go idle, as with browsers.
-            self._ask(self._free.pop(), request, done, sent)
+            # The one that has lain idle longest, so that all take turns: a worker's share is its share of the connections, however low the rate.
+            self._ask(self._free.popleft(), request, done, sent)
         elif len(self._all) + self._connecting < MOST_CONNECTIONS:
             task = asyncio.ensure_future(self._start_on_a_new_one(request, done, sent))
             self._connecting += 1
@@ -73,7 +73,7 @@ class Client:
     async def ask(self, request: Request) -> Answer:
         """Send a request and wait for its answer."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.start(request, answer.set_result, lambda: None)
+        self.start(request, lambda found: None if answer.done() else answer.set_result(found), lambda: None)
         return await answer
 
     def close(self) -> None:

@@ -8,22 +8,29 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
 
 from app.core.config import Settings
-from loadtests import consistency, results
+from loadtests import commands, consistency, importing, local, results
 from loadtests.consistency import Check
 from loadtests.deployment import Deployment
+from loadtests.knee import Tried, found
 from loadtests.measuring import bench
+from loadtests.objectives import Objectives
 from loadtests.offering import Outcome
+from loadtests.results import Result
 from loadtests.scenarios import SCENARIOS
 from loadtests.shop import Shop
 from loadtests.steps import Step
+from tests.loadtests.made import a_step
 from tests.serving.servers import ROOT, Server, free_port, until
 
 STALL_SECONDS = 0.2
@@ -76,12 +83,12 @@ async def test_the_open_loop_sees_a_stall_of_the_server_that_the_closed_loop_doe
     before = await admitted(target)
     closed = asyncio.create_task(
         command(
-            *("locust", "--headless", "--users", "1", "--run-time", "3s", "--rate-per-user", "0", "--host", target.url, "--json"),
+            *("locust", "--headless", "--users", "1", "--run-time", "4s", "--rate-per-user", "0", "--host", target.url, "--json"),
             *("--username", deployment.username, "Browse"),
             environment={"STOCKROOM_PASSWORD": deployment.password},
         )
     )
-    await until(lambda: has_admitted(target, before + 350), 30)
+    await until(lambda: has_admitted(target, before + 250), 30)
     await stall(target)
     code, output, errors = await closed
     assert code == 0, errors
@@ -152,6 +159,63 @@ async def test_what_cannot_be_tested_is_said_in_a_line_and_exits_with_two() -> N
     code, _, errors = await command("loadtests", "run", "--host", gone, environment={"STOCKROOM_PASSWORD": "made up"})
     assert code == 2
     assert errors.startswith(f"error: {gone} does not answer")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("stockroom", "the database's URL should be postgresql://user:password@host:5432/name"),
+        ("postgresql://nobody:secret@127.0.0.1:1/none", "PostgreSQL cannot be asked: connection failed"),
+        ("another", "the database's URL leads to another Stockroom's database"),
+        ("empty", "the database's URL leads to a database that is not Stockroom's"),
+    ],
+)
+async def test_a_database_url_that_is_wrong_is_said_in_a_line_before_any_load(
+    url: str, says: str, deployment: Deployment, settings: Settings, new_database: Callable[..., str]
+) -> None:
+    there = {"another": settings.require_database_url(), "empty": new_database("template1")}
+    code, output, errors = await command(
+        *("loadtests", "knee", "--host", deployment.host, "--username", deployment.username),
+        environment={"STOCKROOM_PASSWORD": deployment.password, "APP_DATABASE_URL": there.get(url, url)},
+    )
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith(f"error: {says}")
+    assert "secret" not in errors
+
+
+async def test_a_knee_is_not_looked_for_where_its_objectives_cannot_be_measured(deployment: Deployment, tmp_path: Path) -> None:
+    code, _, errors = await command(
+        *("loadtests", "knee", "--host", deployment.host, "--username", deployment.username, "--duration", "3", "--output", str(tmp_path)),
+        environment={"STOCKROOM_PASSWORD": deployment.password, "APP_DATABASE_URL": ""},
+    )
+    assert (code, errors.count("\n")) == (2, 1)
+    assert errors.startswith("error: connections: not measured; give PostgreSQL's URL in APP_DATABASE_URL")
+
+
+async def test_imports_beside_the_load_that_fail_are_told() -> None:
+    with importing.beside("postgresql://127.0.0.1:1/none") as imports:
+        await until(lambda: imports.problems, 30)
+    assert imports.finished == 0
+    assert imports.problems[0].startswith("import 1 ended with")
+
+
+def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, deployment: Deployment) -> None:
+    class Here:
+        @staticmethod
+        def running() -> AbstractContextManager[Deployment]:
+            return nullcontext(deployment)
+
+    nothing = Result(
+        command="knee",
+        description="",
+        scenario="mixed",
+        objectives=Objectives(),
+        steps=[],
+        knee=found([Tried(a_step(), ["p99_ms: over"])], []),
+    )
+    monkeypatch.setattr(local, "machine", lambda: nullcontext(Here()))
+    monkeypatch.setattr(commands, "knee", lambda *_, **__: nothing)
+    assert commands.trial(Objectives(), Console()) == [nothing]
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
