@@ -15,6 +15,7 @@ from loadtests.api import ApiError, UnreachableError
 from loadtests.arrivals import Arrivals
 from loadtests.commands import UnmeasuredError
 from loadtests.deployment import Deployment, Sizing, from_environment
+from loadtests.exchanges import address_of
 from loadtests.objectives import ObjectivesError
 from loadtests.results import Result, ResultError
 from loadtests.scenarios import SCENARIOS, Scenario
@@ -69,6 +70,7 @@ def run(
 ) -> None:
     """Offer a rate for a while, hold it against the objectives, and look over the books. Exits with 0, 1 (it does not hold) or 2 (cannot tell)."""
     with _explained():
+        output.mkdir(parents=True, exist_ok=True)
         wanted, limits = _scenario(scenario), objectives.load(objectives_file, scenario)
         with _deployment(host, username, password_env, metrics, database_env, _sizing(workers, pool)) as deployment:
             found = commands.run(deployment, wanted, limits, _kind(arrivals), rate=rate, seconds=duration, seed=seed, console=_console)
@@ -95,6 +97,7 @@ def knee(
 ) -> None:
     """Find the highest rate that still meets the objectives, and what binds there. Exits with 0, 1 (it does not hold) or 2 (cannot tell)."""
     with _explained():
+        output.mkdir(parents=True, exist_ok=True)
         wanted, limits = _scenario(scenario), objectives.load(objectives_file, scenario)
         with _deployment(host, username, password_env, metrics, database_env, _sizing(workers, pool)) as deployment:
             found = commands.knee(
@@ -109,8 +112,10 @@ def sweep(
     workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2,4",
     pools: Annotated[str, typer.Option(help="Pool sizes, with commas.")] = "2,5,10",
     rounds: Annotated[int, typer.Option(min=1, help="How often each point is compared; fewer than six prove nothing.")] = 6,
-    overload_rate: Annotated[float, typer.Option(help="Operations a second, to be more than can be served; raised until it is.")] = 1400,
-    normal_rate: Annotated[float, typer.Option(help="Operations a second, well below the knee.")] = 500,
+    overload_rate: Annotated[
+        float, typer.Option(min=1, help="Operations a second, to be more than can be served; raised until it is.")
+    ] = 1400,
+    normal_rate: Annotated[float, typer.Option(min=1, help="Operations a second, well below the knee.")] = 500,
     duration: _Duration = 4,
     scenario: _Scenario = "mixed",
     objectives_file: Annotated[Path, typer.Option("--objectives", help="The objectives.")] = objectives.FILE,
@@ -118,6 +123,7 @@ def sweep(
 ) -> None:
     """Compare workers x pool sizes with the derived ones, on servers that are started here. Exits with 0, 1 (others are better) or 2 (cannot tell)."""
     with _explained():
+        output.mkdir(parents=True, exist_ok=True)
         wanted, limits = _scenario(scenario), objectives.load(objectives_file, scenario)
         points = [Sizing(each, size) for each in _numbers(workers) for size in _numbers(pools)]
         found = commands.sweep(
@@ -130,6 +136,7 @@ def sweep(
 def trial(output: _Output = Path("loadtest-results")) -> None:
     """Everything in two minutes on this machine: the knee, a run below it, a small sweep. It shows the way; its figures are coarse."""
     with _explained():
+        output.mkdir(parents=True, exist_ok=True)
         found = commands.trial(objectives.load(objectives.FILE, "mixed"), _console)
         _end(found, output)
 
@@ -153,6 +160,11 @@ def _explained() -> Iterator[None]:
         yield
     except (UnreachableError, ApiError, NothingMeasuredError, ObjectivesError, ResultError, UnmeasuredError, OSError) as error:
         _fail(str(error))
+    except SystemExit as error:
+        # A server that does not start.
+        if isinstance(error.code, str):
+            _fail(error.code)
+        raise
 
 
 @contextmanager
@@ -171,11 +183,16 @@ def _deployment(
         _fail("--workers and --pool are for servers that are started here; leave --host out")
     if password_env not in os.environ:
         _fail(f"put the password of {username} into the variable {password_env}, or name another one:  --password-env NAME")
-    yield from_environment(host, username, password_env, metrics, database_env, os.environ)
+    deployment = from_environment(host, username, password_env, metrics, database_env, os.environ)
+    for name, url in (("host", deployment.host), ("metrics' address", deployment.metrics_url)):
+        try:
+            address_of(url)
+        except ValueError as error:
+            _fail(f"the {name} {error}")
+    yield deployment
 
 
 def _end(found: Sequence[Result], output: Path) -> NoReturn:
-    output.mkdir(parents=True, exist_ok=True)
     for result in found:
         results.write(result, output / f"{result.command}.json")
     file = output / "report.html"
@@ -218,10 +235,10 @@ def _sizing(workers: int | None, pool: int | None) -> Sizing | None:
 
 
 def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        _fail(f"{text!r} should be whole numbers with commas between them")
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        _fail(f"{text!r} should be whole numbers from 1 on, with commas between them")
+    return [int(part) for part in parts]
 
 
 def _fail(text: str) -> NoReturn:

@@ -7,11 +7,9 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
-import psycopg
-import psycopg.conninfo
 import uvloop
 
-from loadtests import arrivals, consistency, importing, offering
+from loadtests import arrivals, consistency, database, importing, offering
 from loadtests.api import Api, UnreachableError
 from loadtests.arrivals import Arrivals
 from loadtests.deployment import Deployment
@@ -88,26 +86,8 @@ def bench(deployment: Deployment, scenario: Scenario, kind: Arrivals = "poisson"
     shop = open_shop(Api(deployment.host, deployment.username, deployment.password))
     try:
         if deployment.database_url is not None:
-            _look_into(deployment.database_url, shop.own_ids[0])
+            database.look_into(deployment.database_url, shop.own_ids[0])
         with importing.beside(deployment.database_url) if scenario.imports else nullcontext() as imports:
             yield Bench(deployment, scenario, shop, kind, imports)
     finally:
         close_shop(shop)
-
-
-def _look_into(database_url: str, product_id: str) -> None:
-    try:
-        psycopg.conninfo.conninfo_to_dict(database_url)
-    except psycopg.Error:
-        # Its text would show the password.
-        raise UnreachableError("the database's URL should be postgresql://user:password@host:5432/name") from None
-    try:
-        with psycopg.connect(database_url, connect_timeout=5) as connection:
-            row = connection.execute("SELECT 1 FROM product WHERE id = %s", (product_id,)).fetchone()
-    except psycopg.Error as error:
-        reason = str(error).partition("\n")[0]
-        if isinstance(error, psycopg.OperationalError):
-            raise UnreachableError(f"PostgreSQL cannot be asked: {reason}") from None
-        raise UnreachableError(f"the database's URL leads to a database that is not Stockroom's, or may not be read: {reason}") from None
-    if row is None:
-        raise UnreachableError("the database's URL leads to another Stockroom's database: the products of this one are not in it")

@@ -176,6 +176,10 @@ def read(files: Sequence[Path]) -> list[Result]:
     for file in files:
         try:
             found.append(_RESULT.validate_json(file.read_bytes()))
-        except (OSError, ValidationError) as error:
-            raise ResultError(f"{file} is no result of a load test: {error}") from None
+        except OSError as error:
+            raise ResultError(f"cannot read {file}: {error.strerror}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ResultError(f"{file} is no result of a load test of this version: {where}{': ' if where else ''}{first['msg']}") from None
     return found

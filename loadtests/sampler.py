@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from socket import SOCK_STREAM
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.rows import TupleRow
 
-from loadtests.exchanges import Request
+from loadtests.exchanges import Request, address_of
 from loadtests.samples import Sample, sample_of
 from loadtests.wire import Client
 
@@ -76,7 +75,7 @@ class Sampler:
         samples.append(sample)
 
     async def _addresses(self) -> list[str]:
-        parts = urlsplit(self._url)
+        parts = address_of(self._url)
         try:
             found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port or parts.scheme, type=SOCK_STREAM)
         except OSError:

@@ -5,11 +5,10 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import cast
-from urllib.parse import urlsplit
 
 import httptools
 
-from loadtests.exchanges import Answer, Request
+from loadtests.exchanges import Answer, Request, address_of
 
 MOST_CONNECTIONS = 2000
 """A generator that would need more has lost the race; what arrives then is dropped, and counted."""
@@ -31,10 +30,8 @@ class Client:
     """
 
     def __init__(self, host: str, token: str | None = None, *, address: str | None = None) -> None:
-        parts = urlsplit(host)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"the host {host!r} should be http://NAME:PORT or https://NAME")
-        self._address = address or parts.hostname
+        parts = address_of(host)
+        self._address = address or parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._tls_name = parts.hostname if self._tls else None

@@ -108,5 +108,5 @@ def test_what_others_wrote_cannot_become_markup() -> None:
 
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ResultError, match=r"other\.json is no result"):
+    with pytest.raises(ResultError, match=r"other\.json is no result of a load test"):
         results.read([tmp_path / "other.json"])

@@ -17,9 +17,11 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
+from typer.testing import CliRunner
 
 from app.core.config import Settings
 from loadtests import commands, consistency, importing, local, results
+from loadtests.__main__ import app
 from loadtests.consistency import Check
 from loadtests.deployment import Deployment
 from loadtests.knee import Tried, found
@@ -101,6 +103,39 @@ async def test_the_open_loop_sees_a_stall_of_the_server_that_the_closed_loop_doe
     assert in_order[-1] >= STALL_SECONDS * 1000 * 0.9
     assert open_loop.total.p99_ms is not None
     assert closed_p99_ms < 100 < 150 < open_loop.total.p99_ms
+
+
+async def test_locust_on_several_processes_looks_over_the_books_of_each(deployment: Deployment, loadtest_settings: Settings) -> None:
+    code, _, log = await command(
+        *("locust", "--headless", "--processes", "2", "--users", "2", "--run-time", "3s", "--host", deployment.host),
+        *("--username", deployment.username, "HotSku"),
+        environment={"STOCKROOM_PASSWORD": deployment.password, "APP_DATABASE_URL": loadtest_settings.require_database_url()},
+    )
+    assert code == 0, log
+    assert log.count("every reservation is in the ledger once: looked at") == 2
+    assert "Traceback" not in log
+
+
+async def test_locust_says_who_is_not_let_in_and_ends(deployment: Deployment) -> None:
+    code, _, log = await command(
+        *(
+            "locust",
+            "--headless",
+            "--users",
+            "2",
+            "--run-time",
+            "60s",
+            "--host",
+            deployment.host,
+            "--username",
+            deployment.username,
+            "Mixed",
+        ),
+        environment={"STOCKROOM_PASSWORD": "made up", "APP_DATABASE_URL": ""},
+    )
+    assert code == 2
+    assert f"error: {deployment.host} does not let '{deployment.username}' in (401)" in log
+    assert "Traceback" not in log
 
 
 async def test_books_agree_after_reservations_and_no_longer_when_they_were_tampered_with(deployment: Deployment) -> None:
@@ -197,6 +232,35 @@ async def test_imports_beside_the_load_that_fail_are_told() -> None:
         await until(lambda: imports.problems, 30)
     assert imports.finished == 0
     assert imports.problems[0].startswith("import 1 ended with")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("run --scenario nope", "there is no scenario 'nope'; there are browse"),
+        ("run --arrivals nope --host http://127.0.0.1:1", "arrivals are poisson, constant, bursts"),
+        ("run --host nowhere", "the host 'nowhere' should be http://NAME:PORT"),
+        ("run --host http://127.0.0.1:port", "the host 'http://127.0.0.1:port' should be"),
+        ("run --host http://[::1", "the host 'http://[::1' should be"),
+        ("knee --host http://127.0.0.1:1 --metrics nowhere", "the metrics' address 'nowhere' should be"),
+        ("knee --host http://127.0.0.1:1 --password-env NOWHERE", "put the password of admin@example.com into the variable NOWHERE"),
+        ("knee --host http://127.0.0.1:1 --workers 2 --pool 2", "--workers and --pool are for servers that are started here"),
+        ("knee --workers 2", "give --workers and --pool both"),
+        ("sweep --workers 1,,2", "'1,,2' should be whole numbers from 1 on"),
+        ("sweep --pools 0", "'0' should be whole numbers from 1 on"),
+        ("run --objectives nowhere.yaml", "cannot read the objectives in nowhere.yaml"),
+        ("report nowhere.json", "cannot read nowhere.json: No such file"),
+        ("report README.md", "README.md is no result of a load test of this version: Invalid JSON"),
+    ],
+)
+def test_wrong_input_is_said_in_a_line_and_exits_with_two(
+    arguments: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STOCKROOM_PASSWORD", "made up")
+    output = [] if arguments.startswith("report") else ["--output", str(tmp_path)]
+    done = CliRunner().invoke(app, [*arguments.split(), *output])
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"error: {says}")
 
 
 def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, deployment: Deployment) -> None:
