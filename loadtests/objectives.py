@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import ConfigDict
 
 from loadtests.samples import ServerSide
 from loadtests.steps import Step
@@ -41,6 +42,9 @@ class Finding:
         limit: the most that is allowed; None when the limit itself could not be read.
     """
 
+    # When nothing was served a latency is infinite, for which JSON has no number.
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
+
     name: str
     found: float | None
     limit: float | None
@@ -58,8 +62,9 @@ class Finding:
     def __str__(self) -> str:
         if self.found is None or self.limit is None:
             return f"{self.name}: not measured; {_HOW_TO_MEASURE[self.name]}, or leave the objective out"
-        found = "nothing was served" if math.isinf(self.found) else f"{self.found:.4g}"
-        return f"{self.name}: {found}, {'over' if self.is_missed else 'within'} {self.limit:g}"
+        if math.isinf(self.found):
+            return f"{self.name}: nothing was served"
+        return f"{self.name}: {self.found:.4g}, {'over' if self.is_missed else 'within'} {self.limit:g}"
 
 
 _HOW_TO_MEASURE = {

@@ -64,7 +64,7 @@ class Result:
     Attributes:
         command: which.
         made_at: when it ended, in UTC.
-        took_seconds: from the first login to the last look at the books.
+        took_seconds: for all steps and the look at the books.
         description: what was measured, and what ran where.
         scenario: its name.
         objectives: what a step had to keep.
@@ -133,7 +133,7 @@ class Result:
         if not knee.rate and not self._is_open(knee):
             found.append("no rate that was tried met the objectives")
         if knee.off is not None and not self._is_open(knee) and abs(knee.off) > MOST_OFF:
-            found.append(f"low load predicted {knee.off:+.0%} of the knee's rate, more than {MOST_OFF:.0%} off")
+            found.append(f"what low load predicted is {knee.off:+.0%} off the knee's rate, more than {MOST_OFF:.0%}")
         if self.took_seconds > MOST_SECONDS and all(judged.step.seconds <= STEP_SECONDS for judged in self.steps):
             found.append(f"finding the knee took {self.took_seconds:.0f} s, at most {MOST_SECONDS:.0f} are allowed")
         return found
@@ -142,7 +142,8 @@ class Result:
         found = []
         if self._is_open(knee):
             reason = "; ".join(knee.failures) or "no rate that was tried failed"
-            found.append(f"the knee lies above {knee.rate:.0f} operations a second, and where cannot be told: {reason}")
+            above = f"the knee lies above {knee.rate:.0f} operations a second, and where" if knee.rate else "whether there is a knee"
+            found.append(f"{above} cannot be told: {reason}")
         elif knee.rate and knee.prediction is None:
             found.append("low load predicts nothing: fewer than two of its steps could be used")
         if self.generator_share is not None and self.generator_share > MOST_GENERATOR_SHARE:
