@@ -169,11 +169,7 @@ def _sweep(
 ) -> Result:
     began = time.monotonic()
     with here.running() as planned, bench(planned, scenario) as ready, Watched(console, rounds * 3 * len(points)) as watched:
-        server = watched.step(ready, normal, seconds, 1).server
-        if server is None:
-            raise UnreachableError(f"{planned.metrics_url} does not answer")
-        derived = Sizing(server.workers, round(server.pool_size / server.workers))
-        overload = _more_than_can_be_served(ready, watched, overload, seconds)
+        overload, derived = _more_than_can_be_served(ready, watched, overload, seconds)
         steps: list[Judged] = []
 
         def visit(point: Sizing, group: int) -> sweeps.Visit:
@@ -200,12 +196,14 @@ def _sweep(
         )
 
 
-def _more_than_can_be_served(ready: Bench, watched: Watched, rate: float, seconds: float) -> float:
-    """A rate, or the next one above it of which a good part is refused: served whole, it would say nothing about the most that can be served."""
+def _more_than_can_be_served(ready: Bench, watched: Watched, rate: float, seconds: float) -> tuple[float, Sizing]:
+    """A rate of which a good part is refused, and the sizes of the server that refused it: served whole, it would say nothing of the most that can be."""
     while True:
         step = watched.step(ready, rate, seconds, 1)
+        if step.server is None:
+            raise UnreachableError(f"{ready.deployment.metrics_url} does not answer")
         if step.void or step.total.refused_rate >= _OVERLOADED:
-            return rate
+            return rate, Sizing(step.server.workers, round(step.server.pool_size / step.server.workers))
         rate *= 1.25
 
 
