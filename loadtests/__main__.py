@@ -115,7 +115,7 @@ def sweep(
     overload_rate: Annotated[
         float, typer.Option(min=1, help="Operations a second, to be more than can be served; raised until it is.")
     ] = 1400,
-    normal_rate: Annotated[float, typer.Option(min=1, help="Operations a second, well below the knee.")] = 500,
+    normal_rate: Annotated[float, typer.Option(min=1, help="Operations a second, well below the knee.")] = 300,
     duration: _Duration = 4,
     scenario: _Scenario = "mixed",
     objectives_file: Annotated[Path, typer.Option("--objectives", help="The objectives.")] = objectives.FILE,
