@@ -113,8 +113,8 @@ def sweep(
     pools: Annotated[str, typer.Option(help="Pool sizes, with commas.")] = "2,5,10",
     rounds: Annotated[int, typer.Option(min=1, help="How often each point is compared; fewer than six prove nothing.")] = 6,
     overload_rate: Annotated[
-        float, typer.Option(min=1, help="Operations a second, to be more than can be served; raised until it is.")
-    ] = 1400,
+        float, typer.Option(min=1, help="Operations a second, to be a little more than can be served; raised until it is.")
+    ] = 600,
     normal_rate: Annotated[float, typer.Option(min=1, help="Operations a second, well below the knee.")] = 300,
     duration: _Duration = 4,
     scenario: _Scenario = "mixed",
