@@ -29,7 +29,8 @@ CALIBRATION = (2.0, 4.0, 6.0, 8.0)
 
 _SETTLE_SECONDS = 0.5
 _PRIMER_SECONDS = 2.0
-_OVERLOADED = 0.1
+_SKETCH_PRECISION = 1.25
+_OVERLOADED, _MOSTLY_REFUSED = 0.1, 0.4
 
 
 class UnmeasuredError(Exception):
@@ -101,7 +102,7 @@ def sweep(
 
 
 def trial(limits: Objectives, console: Console) -> list[Result]:
-    """The knee, the sizes beside the derived one, and a run well below the knee, last; all short."""
+    """Sketches of the knee and of a sweep, and a run well below the knee, last; all short."""
     from loadtests.local import machine
 
     scenario, seconds = SCENARIOS["mixed"], 3.0
@@ -109,17 +110,21 @@ def trial(limits: Objectives, console: Console) -> list[Result]:
         with console.status("starting PostgreSQL and a server …"):
             here = stack.enter_context(machine())
             deployment = stack.enter_context(here.running())
-        found = knee(deployment, scenario, limits, "poisson", start=50, seconds=seconds, seed=1, console=console)
+        with bench(deployment, scenario) as ready, Watched(console, 12) as watched:
+            found = _knee(ready, watched, limits, start=50, seconds=seconds, seed=1, is_sketch=True)
         rate = found.knee.rate if found.knee else 0.0
         if not rate:
             return [found]
-        points = [Sizing(1, 2), Sizing(2, 5)]
-        swept = _sweep(here, points, scenario, limits, rounds=1, overload=1.4 * rate, normal=0.6 * rate, seconds=seconds, console=console)
+        swept = _sweep(
+            here, [Sizing(2, 5)], scenario, limits, rounds=1, overload=1.4 * rate, normal=0.6 * rate, seconds=seconds, console=console
+        )
         ran = run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=2 * seconds, seed=1, console=console)
     return [found, replace(swept, is_sketch=True), ran]
 
 
-def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, seconds: float, seed: int) -> Result:
+def _knee(
+    ready: Bench, watched: Watched, limits: Objectives, *, start: float, seconds: float, seed: int, is_sketch: bool = False
+) -> Result:
     began = time.monotonic()
     bursts = replace(ready, kind="bursts")
     calibration: list[Step] = []
@@ -139,7 +144,8 @@ def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, s
 
     predicted = capacity.predicted(calibration)
     first = start if predicted is None else max(start, predicted.rate / knees.FACTOR**2)
-    found = knees.found(list(knees.search(measure, first)), calibration)
+    precision = _SKETCH_PRECISION if is_sketch else knees.PRECISION
+    found = knees.found(list(knees.search(measure, first, precision=precision)), calibration)
     highest = max((judged.step for judged in steps), key=lambda step: step.rate)
     return Result(
         command="knee",
@@ -149,6 +155,7 @@ def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, s
         steps=steps,
         calibration=calibration,
         knee=found,
+        is_sketch=is_sketch,
         sizing_faults=capacity.sizing_faults(highest.server) if highest.server else [],
         checks=ready.checked(),
         took_seconds=time.monotonic() - began,
@@ -169,10 +176,12 @@ def _sweep(
 ) -> Result:
     began = time.monotonic()
     with here.running() as planned, bench(planned, scenario) as ready, Watched(console, rounds * 3 * len(points)) as watched:
-        overload, derived = _more_than_can_be_served(ready, watched, overload, seconds)
+        overload_found, derived = _more_than_can_be_served(ready, watched, overload, seconds)
         steps: list[Judged] = []
+        rates = {1: overload_found}
 
         def visit(point: Sizing, group: int) -> sweeps.Visit:
+            overload = rates.setdefault(group, _next_overload(rates.get(group - 1, overload_found), steps))
             with here.running(point) as deployment:
                 at = replace(ready, deployment=deployment)
                 # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
@@ -205,6 +214,12 @@ def _more_than_can_be_served(ready: Bench, watched: Watched, rate: float, second
         if step.void or step.total.refused_rate >= _OVERLOADED:
             return rate, Sizing(step.server.workers, round(step.server.pool_size / step.server.workers))
         rate *= 1.25
+
+
+def _next_overload(rate: float, steps: Sequence[Judged]) -> float:
+    """The rate for the next neighbours: higher or lower when the machine has become quicker or slower, so that a good part is refused, and not most."""
+    refused = steps[-1].step.total.refused_rate if steps else _OVERLOADED
+    return rate * 1.25 if refused < _OVERLOADED else rate / 1.25 if refused > _MOSTLY_REFUSED else rate
 
 
 def _judged(step: Step, limits: Objectives) -> Judged:

@@ -5,7 +5,7 @@ and only neighbours are compared.
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -16,6 +16,9 @@ from loadtests.steps import Step
 
 TOLERANCE = 0.05
 """By so much may another point serve more, or have a shorter p99, before the derived one is called worse."""
+
+OVERLOADED = 0.05
+"""The share of requests from which on a step was one of overload: what is served whole says nothing of the most that can be served."""
 
 Outcome = Literal["shown", "refuted", "not shown"]
 
@@ -40,6 +43,17 @@ class Visit:
     overload: Step
     normal: Step
 
+    @property
+    def throughput(self) -> float | None:
+        """Requests served a second under overload; None when the step was void, or none."""
+        was_overloaded = not self.overload.void and self.overload.total.refused_rate >= OVERLOADED
+        return max(1.0, self.overload.served_per_second) if was_overloaded else None
+
+    @property
+    def p99_ms(self) -> float | None:
+        """Below the knee; None when the step was void, or served nothing."""
+        return None if self.normal.void else self.normal.total.p99_ms
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -47,7 +61,7 @@ class Cell:
 
     Attributes:
         sizing: which point.
-        throughput: requests served a second under overload, the median.
+        throughput: requests served a second under overload, the median; None when it was never overloaded.
         throughput_ratio: the derived point's throughput to this one's, in pairs; None without a pair, and of the derived point itself.
         p99_ms: below the knee, the median; None when nothing was served.
         p99_ratio: the derived point's p99 to this one's, in pairs; None as above.
@@ -55,7 +69,7 @@ class Cell:
     """
 
     sizing: Sizing
-    throughput: float
+    throughput: float | None
     throughput_ratio: Interval | None
     p99_ms: float | None
     p99_ratio: Interval | None
@@ -105,40 +119,40 @@ def judged(found: Sequence[Visit], derived: Sizing) -> Swept:
     """
     by_point: dict[Sizing, dict[int, Visit]] = {}
     for visit in found:
-        counted = by_point.setdefault(visit.sizing, {})
-        if not (visit.overload.void or visit.normal.void):
-            counted[visit.group] = visit
-    ours = by_point.get(derived)
-    if not ours:
+        by_point.setdefault(visit.sizing, {})[visit.group] = visit
+    ours = by_point.get(derived, {})
+    if all(visit.throughput is None for visit in ours.values()):
         raise NothingMeasuredError(f"the derived point {derived} was not measured: none of its steps counts")
-    cells = [_cell(point, theirs, {} if point == derived else ours) for point, theirs in by_point.items() if theirs]
-    unmeasured = [point for point, theirs in by_point.items() if not theirs]
-    outcome, verdict = _verdict(derived, [cell for cell in cells if cell.sizing != derived], unmeasured)
+    cells = [_cell(point, theirs, {} if point == derived else ours) for point, theirs in by_point.items()]
+    outcome, verdict = _verdict(derived, [cell for cell in cells if cell.sizing != derived])
     return Swept(derived=derived, cells=cells, outcome=outcome, verdict=verdict)
 
 
 def _cell(point: Sizing, theirs: Mapping[int, Visit], ours: Mapping[int, Visit]) -> Cell:
     pairs = [(ours[group], visit) for group, visit in theirs.items() if group in ours]
-    p99s = [(mine.normal.total.p99_ms, other.normal.total.p99_ms) for mine, other in pairs]
-    p99_ratios = [mine / other for mine, other in p99s if mine is not None and other]
-    known = [visit.normal.total.p99_ms for visit in theirs.values() if visit.normal.total.p99_ms is not None]
     peaks = [step.server.peak_connections for visit in theirs.values() for step in (visit.overload, visit.normal) if step.server]
     return Cell(
         sizing=point,
-        throughput=median(visit.overload.served_per_second for visit in theirs.values()),
-        throughput_ratio=_interval([mine.overload.served_per_second / max(1.0, other.overload.served_per_second) for mine, other in pairs]),
-        p99_ms=median(known) if known else None,
-        p99_ratio=_interval(p99_ratios),
+        throughput=_median(visit.throughput for visit in theirs.values()),
+        throughput_ratio=_ratios((mine.throughput, other.throughput) for mine, other in pairs),
+        p99_ms=_median(visit.p99_ms for visit in theirs.values()),
+        p99_ratio=_ratios((mine.p99_ms, other.p99_ms) for mine, other in pairs),
         peak_connections=max((peak for peak in peaks if peak is not None), default=None),
     )
 
 
-def _interval(ratios: Sequence[float]) -> Interval | None:
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _ratios(pairs: Iterable[tuple[float | None, float | None]]) -> Interval | None:
+    ratios = [mine / other for mine, other in pairs if mine is not None and other]
     return interval(ratios) if ratios else None
 
 
-def _verdict(derived: Sizing, others: Sequence[Cell], unmeasured: Sequence[Sizing]) -> tuple[Outcome, str]:
-    worse, unclear = [], [f"{point} was never measured: none of its steps counts" for point in unmeasured]
+def _verdict(derived: Sizing, others: Sequence[Cell]) -> tuple[Outcome, str]:
+    worse, unclear = [], []
     for cell in others:
         was_worse, was_unclear = _compared(cell)
         worse += was_worse
@@ -162,7 +176,7 @@ def _compared(cell: Cell) -> tuple[list[str], list[str]]:
     """In what the derived point is worse than this one, and in what that cannot be told."""
     served, p99 = cell.throughput_ratio, cell.p99_ratio
     if served is None or served.values < FEWEST_VALUES:
-        return [], [f"{cell.sizing} was compared {served.values if served else 0} times, {FEWEST_VALUES} are needed"]
+        return [], [f"{cell.sizing} was compared {served.values if served else 0} times under overload, {FEWEST_VALUES} are needed"]
     worse: list[str] = []
     unclear: list[str] = []
     if served.low < 1 - TOLERANCE:

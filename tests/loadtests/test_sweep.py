@@ -14,8 +14,10 @@ ROUNDS = (-0.01, -0.004, -0.002, 0.002, 0.004, 0.01)
 """By how much a figure of a quiet machine is off, round by round."""
 
 
-def a_visit(point: Sizing, group: int, throughput: float, p99_ms: float = 20, void: str = "") -> Visit:
-    return Visit(point, group, overload=a_step(1000, served=throughput, void=void), normal=a_step(100, p99_ms=p99_ms))
+def a_visit(point: Sizing, group: int, throughput: float, p99_ms: float = 20, *, refused: int = 2000, void: str = "") -> Visit:
+    return Visit(
+        point, group, overload=a_step(1000, served=throughput, refused=refused, void=void), normal=a_step(100, p99_ms=p99_ms, void=void)
+    )
 
 
 def compared(*, throughput: float, p99: float = 1.0, off: Sequence[float] = ROUNDS, p99_off: Sequence[float] | None = None) -> Swept:
@@ -66,7 +68,7 @@ def test_fewer_rounds_than_an_interval_needs_show_nothing_and_refute_nothing() -
     for ours in (0.5, 1.0):
         swept = compared(throughput=ours, off=ROUNDS[1:])
         assert swept.outcome == "not shown"
-        assert f"2 x 5 was compared 5 times, {FEWEST_VALUES} are needed" in swept.verdict
+        assert f"2 x 5 was compared 5 times under overload, {FEWEST_VALUES} are needed" in swept.verdict
 
 
 def test_a_slow_group_that_hits_both_changes_no_ratio() -> None:
@@ -87,4 +89,11 @@ def test_visits_that_were_void_do_not_count_and_a_point_of_which_all_were_leaves
     theirs = [a_visit(OTHER, number, 5000 if number == 6 else 90, void="late" if number == 6 else "") for number in range(7)]
     assert judged([*ours, *theirs], DERIVED).outcome == "shown"
     swept = judged([*ours, *theirs, a_visit(Sizing(4, 50), 1, 9000, void="late")], DERIVED)
-    assert (swept.outcome, "4 x 50 was never measured" in swept.verdict) == ("not shown", True)
+    assert (swept.outcome, "4 x 50 was compared 0 times under overload" in swept.verdict) == ("not shown", True)
+
+
+def test_what_was_served_whole_says_nothing_of_the_most_that_can_be_served() -> None:
+    found = [a_visit(point, number, 1000, refused=10) for number in range(5) for point in (DERIVED, OTHER)]
+    found += [a_visit(point, number, 1000) for number in range(5, 10) for point in (DERIVED, OTHER)]
+    swept = judged(found, DERIVED)
+    assert (swept.outcome, "2 x 5 was compared 5 times under overload" in swept.verdict) == ("not shown", True)
