@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn, cast, get_args
@@ -13,7 +13,9 @@ from rich.console import Console
 from loadtests import commands, objectives, report, results
 from loadtests.api import ApiError, UnreachableError
 from loadtests.arrivals import Arrivals
+from loadtests.commands import UnmeasuredError
 from loadtests.deployment import Deployment, Sizing, from_environment
+from loadtests.exchanges import address_of
 from loadtests.objectives import ObjectivesError
 from loadtests.results import Result, ResultError
 from loadtests.scenarios import SCENARIOS, Scenario
@@ -66,12 +68,13 @@ def run(
     pool: _Pool = None,
     output: _Output = Path("loadtest-results"),
 ) -> None:
-    """Offer a rate for a while, hold it against the objectives, and look over the books. Exits with 0, 1 (missed) or 2 (cannot tell)."""
+    """Offer a rate for a while, hold it against the objectives, and look over the books. Exits with 0, 1 (it does not hold) or 2 (cannot tell)."""
     with _explained():
+        output.mkdir(parents=True, exist_ok=True)
         wanted, limits = _scenario(scenario), objectives.load(objectives_file, scenario)
         with _deployment(host, username, password_env, metrics, database_env, _sizing(workers, pool)) as deployment:
             found = commands.run(deployment, wanted, limits, _kind(arrivals), rate=rate, seconds=duration, seed=seed, console=_console)
-        _end(found, output)
+        _end([found], output)
 
 
 @app.command()
@@ -92,14 +95,15 @@ def knee(
     pool: _Pool = None,
     output: _Output = Path("loadtest-results"),
 ) -> None:
-    """Find the highest rate that still meets the objectives, and what binds there. Exits with 0, 1 (none does, or the sizing is wrong) or 2."""
+    """Find the highest rate that still meets the objectives, and what binds there. Exits with 0, 1 (it does not hold) or 2 (cannot tell)."""
     with _explained():
+        output.mkdir(parents=True, exist_ok=True)
         wanted, limits = _scenario(scenario), objectives.load(objectives_file, scenario)
         with _deployment(host, username, password_env, metrics, database_env, _sizing(workers, pool)) as deployment:
             found = commands.knee(
                 deployment, wanted, limits, _kind(arrivals), start=start_rate, seconds=duration, seed=seed, console=_console
             )
-        _end(found, output)
+        _end([found], output)
 
 
 @app.command()
@@ -107,30 +111,34 @@ def sweep(
     *,
     workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2,4",
     pools: Annotated[str, typer.Option(help="Pool sizes, with commas.")] = "2,5,10",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each point is measured.")] = 3,
-    overload_rate: Annotated[float, typer.Option(help="Operations a second, to be more than can be served; raised until it is.")] = 1400,
-    normal_rate: Annotated[float, typer.Option(help="Operations a second, well below the knee.")] = 500,
-    duration: _Duration = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each point is compared; fewer than six prove nothing.")] = 6,
+    overload_rate: Annotated[
+        float, typer.Option(min=1, help="Operations a second, to be a little more than can be served; raised until it is.")
+    ] = 600,
+    normal_rate: Annotated[float, typer.Option(min=1, help="Operations a second, well below the knee.")] = 300,
+    duration: _Duration = 4,
     scenario: _Scenario = "mixed",
     objectives_file: Annotated[Path, typer.Option("--objectives", help="The objectives.")] = objectives.FILE,
     output: _Output = Path("loadtest-results"),
 ) -> None:
-    """Compare workers x pool sizes with the derived ones, on servers that are started here. Exits with 1 when others are better."""
+    """Compare workers x pool sizes with the derived ones, on servers that are started here. Exits with 0, 1 (others are better) or 2 (cannot tell)."""
     with _explained():
+        output.mkdir(parents=True, exist_ok=True)
         wanted, limits = _scenario(scenario), objectives.load(objectives_file, scenario)
         points = [Sizing(each, size) for each in _numbers(workers) for size in _numbers(pools)]
         found = commands.sweep(
             points, wanted, limits, rounds=rounds, overload=overload_rate, normal=normal_rate, seconds=duration, console=_console
         )
-        _end(found, output)
+        _end([found], output)
 
 
 @app.command()
 def trial(output: _Output = Path("loadtest-results")) -> None:
     """Everything in two minutes on this machine: the knee, a run below it, a small sweep. It shows the way; its figures are coarse."""
     with _explained():
+        output.mkdir(parents=True, exist_ok=True)
         found = commands.trial(objectives.load(objectives.FILE, "mixed"), _console)
-        _end(found[-1], output, *found[:-1])
+        _end(found, output)
 
 
 @app.command("report")
@@ -138,10 +146,11 @@ def write_report(
     files: Annotated[list[Path], typer.Argument(help="Results, as the other commands left them.")],
     output: Annotated[Path, typer.Option(help="The report.")] = Path("report.html"),
 ) -> None:
-    """Put results together into one report."""
+    """Put results together into one report. Exits as the commands did that left them; with several, as the worst of them."""
     with _explained():
-        output.write_text(report.page(results.read(files)), encoding="utf-8")
-    _console.print(f"report  {output}")
+        found = results.read(files)
+        output.write_text(report.page(found), encoding="utf-8")
+    _say_and_exit(found, output)
 
 
 @contextmanager
@@ -149,8 +158,13 @@ def _explained() -> Iterator[None]:
     """Turn what a person can mend into a line on standard error."""
     try:
         yield
-    except (UnreachableError, ApiError, NothingMeasuredError, ObjectivesError, ResultError, OSError) as error:
+    except (UnreachableError, ApiError, NothingMeasuredError, ObjectivesError, ResultError, UnmeasuredError, OSError) as error:
         _fail(str(error))
+    except SystemExit as error:
+        # A server that does not start.
+        if isinstance(error.code, str):
+            _fail(error.code)
+        raise
 
 
 @contextmanager
@@ -169,22 +183,35 @@ def _deployment(
         _fail("--workers and --pool are for servers that are started here; leave --host out")
     if password_env not in os.environ:
         _fail(f"put the password of {username} into the variable {password_env}, or name another one:  --password-env NAME")
-    yield from_environment(host, username, password_env, metrics, database_env, os.environ)
+    deployment = from_environment(host, username, password_env, metrics, database_env, os.environ)
+    for name, url in (("host", deployment.host), ("metrics' address", deployment.metrics_url)):
+        try:
+            address_of(url)
+        except ValueError as error:
+            _fail(f"the {name} {error}")
+    yield deployment
 
 
-def _end(found: Result, output: Path, *others: Result) -> NoReturn:
-    output.mkdir(parents=True, exist_ok=True)
-    for result in (*others, found):
+def _end(found: Sequence[Result], output: Path) -> NoReturn:
+    for result in found:
         results.write(result, output / f"{result.command}.json")
     file = output / "report.html"
-    file.write_text(report.page([*others, found]), encoding="utf-8")
+    file.write_text(report.page(found), encoding="utf-8")
+    _say_and_exit(found, file)
+
+
+def _say_and_exit(found: Sequence[Result], file: Path) -> NoReturn:
+    """The last lines, and the exit code: what surely does not hold outweighs what cannot be told."""
     _console.print(f"report  {file}")
-    failures = [failure for result in (*others, found) for failure in result.failures]
+    failures = [failure for result in found for failure in result.failures]
+    untold = [reason for result in found for reason in result.untold]
     for failure in failures:
         _console.print(f"FAIL    {failure}", markup=False)
-    if not failures:
+    for reason in untold:
+        _console.print(f"UNTOLD  {reason}", markup=False)
+    if not failures and not untold:
         _console.print("PASS    every objective is met and the books agree")
-    raise typer.Exit(CANNOT_TELL if any(result.is_void for result in (*others, found)) else 1 if failures else 0)
+    raise typer.Exit(1 if failures else CANNOT_TELL if untold else 0)
 
 
 def _scenario(name: str) -> Scenario:
@@ -208,10 +235,10 @@ def _sizing(workers: int | None, pool: int | None) -> Sizing | None:
 
 
 def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        _fail(f"{text!r} should be whole numbers with commas between them")
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        _fail(f"{text!r} should be whole numbers from 1 on, with commas between them")
+    return [int(part) for part in parts]
 
 
 def _fail(text: str) -> NoReturn:

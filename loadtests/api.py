@@ -6,10 +6,10 @@ import json
 import ssl
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-from loadtests.exchanges import API
+from loadtests.exchanges import API, address_of
 
 _TIMEOUT_SECONDS = 30.0
 
@@ -40,9 +40,10 @@ class Api:
 
     def __init__(self, host: str, username: str, password: str) -> None:
         self.host, self.username, self.password = host, username, password
-        parts = urlsplit(host)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UnreachableError(f"the host {host!r} should be http://NAME:PORT or https://NAME")
+        try:
+            parts = address_of(host)
+        except ValueError as error:
+            raise UnreachableError(f"the host {error}") from None
         self._prefix = parts.path.rstrip("/")
         if parts.scheme == "https":
             self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(

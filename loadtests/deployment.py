@@ -1,7 +1,11 @@
 """What is tested: where it answers, who may use it, and where its server side can be seen."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+# The service takes URLs that name SQLAlchemy's driver; PostgreSQL's own library does not.
+_SQLALCHEMY_DRIVER = re.compile(r"^postgres(ql)?\+\w+://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,6 @@ def from_environment(
         username=username,
         password=environment[password_variable],
         metrics_url=metrics_url or f"{host.rstrip('/')}/metrics",
-        database_url=environment.get(database_variable) or None,
+        database_url=_SQLALCHEMY_DRIVER.sub("postgresql://", environment.get(database_variable, "")) or None,
         description=f"a deployment at {host}",
     )

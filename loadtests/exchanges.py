@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit
 
 API = "/api/v1"
 
@@ -60,6 +62,20 @@ def kind_of(request: Request, answer: Answer) -> Kind:
     if answer.status in (429, 503) and answer.retry_after is not None:
         return "refused"
     return "error"
+
+
+def address_of(url: str) -> SplitResult:
+    """The parts of where something answers.
+
+    Raises:
+        ValueError: it is no such URL; the text says what one is.
+    """
+    # Of brackets and ports that are none.
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise ValueError(f"{url!r} should be http://NAME:PORT or https://NAME")
 
 
 def post(path: str, body: object, *, key: str | None = None, name: str | None = None, fine: frozenset[int] = frozenset()) -> Request:

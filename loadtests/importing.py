@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtests.api import UnreachableError
@@ -16,42 +17,60 @@ from loadtests.shop import TAG
 _PRODUCTS = 2000
 
 
+@dataclass(slots=True)
+class Imports:
+    """What became of the imports.
+
+    Attributes:
+        finished: how many ended well.
+        problems: of those that did not, the last words.
+    """
+
+    finished: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
 @contextmanager
-def beside(database_url: str | None, *, enabled: bool) -> Iterator[None]:
-    """Import for as long as the block runs, if that is enabled.
+def beside(database_url: str | None) -> Iterator[Imports]:
+    """Import for as long as the block runs.
 
     Raises:
         UnreachableError: there is no database to import into.
     """
-    if not enabled:
-        yield
-        return
     if database_url is None:
         raise UnreachableError(
             "the scenario `import` runs `stockroom import` beside the load and needs the database's URL in APP_DATABASE_URL"
         )
-    over = threading.Event()
-    thread = threading.Thread(target=_import_again_and_again, args=(database_url, over))
+    imports, over = Imports(), threading.Event()
+    thread = threading.Thread(target=_import_again_and_again, args=(database_url, over, imports))
     thread.start()
     try:
-        yield
+        yield imports
     finally:
         over.set()
         thread.join()
 
 
-def _import_again_and_again(database_url: str, over: threading.Event) -> None:
-    environment = {**os.environ, "APP_DATABASE_URL": database_url}
+def _import_again_and_again(database_url: str, over: threading.Event, imports: Imports) -> None:
+    # Who imports needs no signing keys, which production asks of every command.
+    environment = {**os.environ, "APP_DATABASE_URL": database_url, "APP_ENVIRONMENT": "development"}
     with tempfile.TemporaryDirectory(prefix="stockroom-loadtest-") as folder:
-        file, edition = Path(folder) / "feed.jsonl", 0
+        file, log, edition = Path(folder) / "feed.jsonl", Path(folder) / "log", 0
         while not over.is_set():
             edition += 1
             file.write_text("\n".join(json.dumps(_product(number, edition)) for number in range(_PRODUCTS)), encoding="utf-8")
             command = [sys.executable, "-m", "app.cli", "import", str(file)]
-            with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+            with log.open("w") as written, subprocess.Popen(command, env=environment, stdout=written, stderr=written) as process:
                 while process.poll() is None:
                     if over.wait(0.1):
                         process.terminate()
+                        return
+            if process.returncode:
+                imports.problems.append(f"import {edition} ended with {process.returncode}: {log.read_text().strip()[-300:]}")
+                # One that fails at once shall not be a load of its own.
+                over.wait(1)
+            else:
+                imports.finished += 1
 
 
 def _product(number: int, edition: int) -> dict[str, object]:

@@ -11,7 +11,7 @@ FACTOR = 2.0
 """From one step to the next on the way up."""
 
 PRECISION = 1.08
-"""Bisection ends when the first fail is at most this much above the last pass."""
+"""Bisection ends when the first fail is at most so many times the last pass."""
 
 _MOST_RATE = 20_000.0
 
@@ -38,6 +38,11 @@ class Knee:
     usl: usl.Usl | None
     most: float | None
 
+    @property
+    def off(self) -> float | None:
+        """By how much the prediction differs from the rate, as a share of the rate; None without one of them."""
+        return self.prediction.rate / self.rate - 1 if self.prediction is not None and self.rate else None
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -47,7 +52,7 @@ class Tried:
     failures: list[str]
 
 
-def search(measure: Callable[[float], Tried], start: float) -> Iterator[Tried]:
+def search(measure: Callable[[float], Tried], start: float, *, precision: float = PRECISION) -> Iterator[Tried]:
     """Try rates: upwards by `FACTOR` until one fails, then by bisection between the last pass and the first fail.
 
     A step that fails is tried a second time, and fails only if it does again: on a machine with other things to do, one hiccup is no knee.
@@ -55,10 +60,11 @@ def search(measure: Callable[[float], Tried], start: float) -> Iterator[Tried]:
     Args:
         measure: offers a rate for a while.
         start: the first rate.
+        precision: the search ends when the first fail is at most so many times the last pass.
     """
     low, high = 0.0, math.inf
     rate = start
-    while high / max(low, 1e-9) > PRECISION and 1 <= rate <= _MOST_RATE:
+    while high / max(low, 1e-9) > precision and 1 <= rate <= _MOST_RATE:
         tried = measure(rate)
         yield tried
         if tried.failures:
@@ -77,7 +83,8 @@ def found(tried: Sequence[Tried], calibration: Sequence[Step]) -> Knee:
     """
     passed = {item.step.rate for item in tried if not item.failures}
     rate = max(passed, default=0.0)
-    above = sorted((item for item in tried if item.step.rate > rate), key=lambda item: item.step.rate)
+    # Of a rate that was tried twice the second time counts.
+    above = sorted((item for item in reversed(tried) if item.step.rate > rate), key=lambda item: item.step.rate)
     steps = [item.step for item in tried if not item.step.void]
     law = usl.fit([(step.mean_in_flight, step.served_per_second) for step in steps])
     per_operation = sum(step.total.requests for step in steps) / max(1, sum(step.rate * (step.seconds - 1) for step in steps))

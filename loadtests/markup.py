@@ -14,6 +14,7 @@ h3{font-size:1rem;margin:1.4rem 0 .3rem}
 .verdict b{font-size:1.15rem}
 .pass{background:#dcfce7}
 .fail{background:#fee2e2}
+.untold{background:#fef3c7}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(460px,1fr));gap:14px}
 .plots svg{border:1px solid #e5e7eb;border-radius:8px;width:100%}
 table{border-collapse:collapse;font-size:13px;margin:.4rem 0}

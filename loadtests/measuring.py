@@ -3,13 +3,13 @@
 import asyncio
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
 import uvloop
 
-from loadtests import arrivals, consistency, importing, offering
+from loadtests import arrivals, consistency, database, importing, offering
 from loadtests.api import Api, UnreachableError
 from loadtests.arrivals import Arrivals
 from loadtests.deployment import Deployment
@@ -19,7 +19,9 @@ from loadtests.shop import Shop, close_shop, open_shop
 from loadtests.steps import Step, step_of
 from loadtests.wire import Client
 
-_FEWEST_CONNECTIONS, _MOST_CONNECTIONS = 8, 256
+_FEWEST_CONNECTIONS, _MOST_CONNECTIONS = 16, 256
+_OPERATIONS_A_CONNECTION = 4
+"""In a second: many connections, because the kernel throws dice on which worker has each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,14 @@ class Bench:
         scenario: what is asked of it.
         shop: what it is asked about.
         kind: how arrivals are distributed.
+        imports: that run beside it; None where the scenario has none.
     """
 
     deployment: Deployment
     scenario: Scenario
     shop: Shop
     kind: Arrivals
+    imports: importing.Imports | None = None
 
     def measure(self, rate: float, seconds: float, seed: int) -> Step:
         """Offer a rate for some seconds.
@@ -49,14 +53,17 @@ class Bench:
 
     def checked(self) -> list[consistency.Check]:
         """Whether the books agree with what was done so far."""
-        return consistency.check(self.shop, self.deployment.database_url)
+        checks = consistency.check(self.shop, self.deployment.database_url)
+        if self.imports is not None:
+            checks.append(consistency.Check("imports beside the load end well", self.imports.problems, self.imports.finished))
+        return checks
 
     async def _measured(self, rate: float, seconds: float, seed: int) -> Step:
         due = arrivals.schedule(self.kind, rate=rate, seconds=seconds, seed=seed)
         operations = list(islice(self.scenario.draw(self.shop, random.Random(seed)), len(due)))
         client = Client(self.deployment.host, self.shop.api.token)
         sampler = Sampler(self.deployment.metrics_url, self.deployment.database_url, postmaster=self.deployment.postmaster)
-        connections = min(_MOST_CONNECTIONS, max(_FEWEST_CONNECTIONS, int(rate / 10)))
+        connections = min(_MOST_CONNECTIONS, max(_FEWEST_CONNECTIONS, int(rate / _OPERATIONS_A_CONNECTION)))
         try:
             async with sampler.running() as samples:
                 offered = await offering.offer(client, due, operations, connections=connections)
@@ -73,12 +80,14 @@ def bench(deployment: Deployment, scenario: Scenario, kind: Arrivals = "poisson"
     """Log in, make what the scenario needs, and tidy up afterwards.
 
     Raises:
-        UnreachableError: the deployment does not answer, or does not let the user in.
+        UnreachableError: the deployment does not answer, or does not let the user in; or the database's URL is not that of its database.
         ApiError: the user may not do what is needed.
     """
     shop = open_shop(Api(deployment.host, deployment.username, deployment.password))
     try:
-        with importing.beside(deployment.database_url, enabled=scenario.imports):
-            yield Bench(deployment, scenario, shop, kind)
+        if deployment.database_url is not None:
+            database.look_into(deployment.database_url, shop.own_ids[0])
+        with importing.beside(deployment.database_url) if scenario.imports else nullcontext() as imports:
+            yield Bench(deployment, scenario, shop, kind, imports)
     finally:
         close_shop(shop)

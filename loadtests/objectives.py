@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import ConfigDict
 
 from loadtests.samples import ServerSide
 from loadtests.steps import Step
@@ -41,9 +42,17 @@ class Finding:
         limit: the most that is allowed; None when the limit itself could not be read.
     """
 
+    # When nothing was served a latency is infinite, for which JSON has no number.
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
+
     name: str
     found: float | None
     limit: float | None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is something to hold, and something to hold it against."""
+        return self.found is not None and self.limit is not None
 
     @property
     def is_missed(self) -> bool:
@@ -52,9 +61,17 @@ class Finding:
 
     def __str__(self) -> str:
         if self.found is None or self.limit is None:
-            return f"{self.name}: not measured"
-        found = "nothing was served" if math.isinf(self.found) else f"{self.found:.4g}"
-        return f"{self.name}: {found}, {'over' if self.is_missed else 'within'} {self.limit:g}"
+            return f"{self.name}: not measured; {_HOW_TO_MEASURE[self.name]}, or leave the objective out"
+        if math.isinf(self.found):
+            return f"{self.name}: nothing was served"
+        return f"{self.name}: {self.found:.4g}, {'over' if self.is_missed else 'within'} {self.limit:g}"
+
+
+_HOW_TO_MEASURE = {
+    "pool_wait_p95_ms": "let --metrics name where every pod's /metrics answers",
+    "connections": "give PostgreSQL's URL in APP_DATABASE_URL, let --metrics name where every pod's /metrics answers",
+}
+"""Of those that can be left unmeasured."""
 
 
 def load(file: Path, scenario: str) -> Objectives:
@@ -88,7 +105,8 @@ def check(step: Step, objectives: Objectives) -> list[Finding]:
 def _connections(objectives: Objectives, server: ServerSide | None) -> float | None:
     if objectives.connections != "plan":
         return objectives.connections
-    return None if server is None else server.planned_connections
+    # Without a plan there is nothing to hold connections against.
+    return None if server is None else server.planned_connections or None
 
 
 def _or_infinite(value: float | None) -> float:

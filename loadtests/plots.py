@@ -71,7 +71,9 @@ def chart(
 
 
 def heat_map(title: str, x_label: str, y_label: str, cells: dict[Point, float], *, marked: Point, mark_label: str) -> str:
-    """Numbers on a grid, darker the larger; one cell with a frame."""
+    """Numbers on a grid, darker the larger; one cell with a frame. Nothing of nothing."""
+    if not cells:
+        return ""
     columns, rows = sorted({x for x, _ in cells}), sorted({y for _, y in cells})
     width, height = (_WIDTH - _LEFT - _RIGHT) / len(columns), (_HEIGHT - _TOP - _BOTTOM) / len(rows)
     least, most = min(cells.values()), max(cells.values())

@@ -5,10 +5,11 @@ from html import escape
 
 from loadtests.knee import Knee
 from loadtests.markup import STYLE, bullets, grid, how_to_read, ms, table
+from loadtests.objectives import Finding
 from loadtests.plots import BLUE, GREEN, GREY, ORANGE, RED, Mark, Series, chart, heat_map
 from loadtests.results import Judged, Result
 from loadtests.steps import LATE_MS, WARM_UP_SECONDS, Step
-from loadtests.sweep import TOLERANCE, Swept
+from loadtests.sweep import TOLERANCE, Swept, share
 
 _MOST_LATENCY = 4.0
 """Latencies above so many times their objective are drawn at the plot's edge: how bad is no longer interesting."""
@@ -16,13 +17,23 @@ _MOST_LATENCY = 4.0
 
 def page(results: Sequence[Result]) -> str:
     """All results on one page."""
-    failures = [f"{result.command}: {failure}" for result in results for failure in result.failures]
-    if failures:
-        verdict = f'<div class="verdict fail"><b>It does not hold</b>{bullets(failures)}</div>'
-    else:
-        verdict = '<div class="verdict pass"><b>It holds</b><div>Every objective is met, nothing is wrong with the sizes, and the books agree.</div></div>'
-    body = "".join([_head(results), verdict, _summary(results), *map(_section, results), how_to_read()])
+    body = "".join([_head(results), _verdict(results), _summary(results), *map(_section, results), how_to_read()])
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Stockroom load test</title><style>{STYLE}</style><body>{body}</body></html>\n'
+
+
+def _verdict(results: Sequence[Result]) -> str:
+    failures = [f"{result.command}: {failure}" for result in results for failure in result.failures]
+    untold = [f"{result.command}: {reason}" for result in results for reason in result.untold]
+    boxes = []
+    if failures:
+        boxes.append(f'<div class="verdict fail"><b>It does not hold</b>{bullets(failures)}</div>')
+    if untold:
+        boxes.append(f'<div class="verdict untold"><b>It cannot be told</b>{bullets(untold)}</div>')
+    if not boxes:
+        boxes.append(
+            '<div class="verdict pass"><b>It holds</b><div>Every objective is met, nothing is wrong with the sizes, and the books agree.</div></div>'
+        )
+    return "".join(boxes)
 
 
 def _head(results: Sequence[Result]) -> str:
@@ -41,9 +52,9 @@ def _summary(results: Sequence[Result]) -> str:
                 f" {step.total.refused_rate:.2%} refused, {step.total.error_rate:.2%} errors. Nearest to its limit: {result.binding}."
             )
         if result.knee is not None:
-            lines.append(f"Knee, {result.scenario}: {_knee_in_words(result.knee)}")
+            lines.append(f"Knee, {result.scenario}: {_knee_in_words(result.knee)}{_cost_in_words(result)}")
         if result.sweep is not None:
-            lines.append(f"Sizing: {result.sweep.verdict}.")
+            lines.append(f"Sizing: {result.sweep.verdict}." + (" That was not asked of so short a sweep." if result.is_sketch else ""))
     return bullets(lines)
 
 
@@ -56,8 +67,15 @@ def _knee_in_words(knee: Knee) -> str:
     text += f". What bound there: {knee.binding}."
     if knee.prediction is not None:
         predicted = knee.prediction.rate
-        text += f" Low load predicted {predicted:.0f}, {predicted / knee.rate - 1:+.0%}."
+        text += f" Low load predicted {predicted:.0f}, {knee.off:+.0%}."
     return text
+
+
+def _cost_in_words(result: Result) -> str:
+    words = f" It took {result.took_seconds:.0f} s."
+    if result.generator_share is not None:
+        words = f" A request cost the generator {result.generator_share:.0%} of what it cost the workers." + words
+    return words
 
 
 def _section(result: Result) -> str:
@@ -228,7 +246,7 @@ def _cross_checks(knee: Knee) -> str:
 
 def _sweep(swept: Swept) -> str:
     derived = (swept.derived.pool, swept.derived.workers)
-    throughput = {(cell.sizing.pool, cell.sizing.workers): cell.throughput for cell in swept.cells}
+    throughput = {(cell.sizing.pool, cell.sizing.workers): cell.throughput for cell in swept.cells if cell.throughput is not None}
     p99 = {(cell.sizing.pool, cell.sizing.workers): cell.p99_ms for cell in swept.cells if cell.p99_ms is not None}
     labels = {"x_label": "connections of each pool", "y_label": "workers", "marked": derived, "mark_label": "derived by the plan"}
     plots = [heat_map("Requests served a second under overload", cells=throughput, **labels)]  # type: ignore[arg-type] # of one dict
@@ -236,20 +254,21 @@ def _sweep(swept: Swept) -> str:
     rows = [
         (
             str(cell.sizing) + (" (derived)" if cell.sizing == swept.derived else ""),
-            f"{cell.throughput:.0f}",
-            f"{cell.throughput_ratio.median:.3f} ({cell.throughput_ratio.low:.3f} to {cell.throughput_ratio.high:.3f})",
+            "" if cell.throughput is None else f"{cell.throughput:.0f}",
+            "" if cell.throughput_ratio is None else share(cell.throughput_ratio),
             ms(cell.p99_ms),
-            "" if cell.p99_ratio is None else f"{cell.p99_ratio.median:.2f} ({cell.p99_ratio.low:.2f} to {cell.p99_ratio.high:.2f})",
+            "" if cell.p99_ratio is None else share(cell.p99_ratio),
             "" if cell.peak_connections is None else str(cell.peak_connections),
         )
         for cell in sorted(swept.cells, key=lambda cell: (cell.sizing.workers, cell.sizing.pool))
     ]
     note = (
-        "Every point was measured once a round, in a changing order. Ratios are the derived point's to the row's, in pairs of one round,"
-        " with 95 % bootstrap intervals: the derived sizing is right when its throughput ratio to the best point reaches"
-        f" {TOLERANCE} within the interval, and its p99 is not certainly longer."
+        "The derived point was measured again and again, next to every other one. Shares are the derived point's of the row's, in pairs of neighbours,"
+        " with 95 % bootstrap intervals: more than 100 % served is better than the row's, more than 100 % of its p99 is worse."
+        f" The derived sizing is right when its share of what each point serves is at least {1 - TOLERANCE:.0%}, and its p99 at most {1 + TOLERANCE:.0%}"
+        " of that of each point that may serve more, interval included."
     )
-    head = ("workers x pool", "served/s", "derived / this", "p99", "derived / this", "most connections")
+    head = ("workers x pool", "served/s", "derived serves", "p99", "derived's p99", "most connections")
     return f"<p>{escape(swept.verdict.capitalize())}.</p>{grid(plots)}{table(head, rows)}<p class=note>{escape(note)}</p>"
 
 
@@ -269,7 +288,7 @@ def _findings(judged: Judged) -> str:
             finding.name,
             *_found(finding.found),
             "" if finding.limit is None else f"{finding.limit:g}",
-            _met(finding.is_missed, finding.found),
+            _met(finding),
         )
         for finding in judged.findings
     ]
@@ -280,10 +299,10 @@ def _found(value: float | None) -> tuple[str]:
     return ("" if value is None else f"{value:.4g}",)
 
 
-def _met(is_missed: bool, found: float | None) -> str:
-    if found is None:
-        return "not measured"
-    return '<span class="bad">missed</span>' if is_missed else '<span class="good">met</span>'
+def _met(finding: Finding) -> str:
+    if not finding.is_measured:
+        return '<span class="bad">not measured</span>'
+    return '<span class="bad">missed</span>' if finding.is_missed else '<span class="good">met</span>'
 
 
 def _steps(steps: Sequence[Judged]) -> str:
@@ -345,13 +364,18 @@ def _server(judged: Judged) -> str:
     rows = [
         ("workers", f"{server.workers} in {server.pods} pod(s), which took {shares} of the requests"),
         ("CPU", f"{server.cpu_cores:.2f} of {server.cpu_limit:g} cores; {server.cpu_per_request_ms:.3f} ms a request"),
-        ("held back by the kernel", f"{server.throttled_share:.1%} of the time"),
+        ("held back by the kernel", f"{server.throttled_share:.1%} of the time" + (", the mean of the pods" if server.pods > 1 else "")),
         ("event loop lag, p99", f"{server.lag_p99_ms:.1f} ms"),
         (
             "pool",
             f"up to {server.checked_out:.0f} of {server.pool_size:.0f} connections in use, up to {server.waiting:.0f} requests waiting",
         ),
         ("a connection is held for", f"{server.hold_mean_ms:.2f} ms, {server.holds_per_request:.2f} times a request"),
+        *(
+            [("looked at", f"{server.looks} times; {server.looks_left_out} were left out, because not every pod answered")]
+            if server.looks_left_out
+            else []
+        ),
         ("refused at the door", f"{server.refused_at_the_door:.0f} requests"),
         (
             "connections to PostgreSQL",

@@ -2,36 +2,33 @@
 
 import asyncio
 import math
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from socket import SOCK_STREAM
 
 import psycopg
 from psycopg.rows import TupleRow
 
-from loadtests.exchanges import Request
+from loadtests.exchanges import Request, address_of
 from loadtests.samples import Sample, sample_of
 from loadtests.wire import Client
 
 _SECOND = 1.0
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 2.0
+_CONNECT_SECONDS = 5
 _APPLICATION = "stockroom-loadtest"
 # `usesysid` can be seen of every session; background workers have none. The load test's own connection is none of the service's.
-_BACKENDS = f"""
-SELECT count(*), count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state = 'active' AND wait_event IS NULL)
-FROM pg_stat_activity WHERE usesysid IS NOT NULL AND application_name <> '{_APPLICATION}'
-"""
+_BACKENDS = f"SELECT count(*) FROM pg_stat_activity WHERE usesysid IS NOT NULL AND application_name <> '{_APPLICATION}'"
 
 
 class Sampler:
     """Where to look.
 
     Args:
-        metrics_url: where `/metrics` is. Every address that its host name has is asked, so that a headless Service shows all pods.
+        metrics_url: where `/metrics` is. Every address that its host name has is asked, each time anew, so that a headless Service shows all pods,
+            those that come meanwhile included.
         database_url: of PostgreSQL, for `pg_stat_activity`; None to leave that out.
         postmaster: PostgreSQL's first process where it runs on this machine.
     """
@@ -40,70 +37,79 @@ class Sampler:
         self._url = metrics_url
         self._database_url = database_url
         self._postmaster = postmaster
+        self._clients: dict[str, Client] = {}
+        self._database: psycopg.AsyncConnection[TupleRow] | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[list[Sample]]:
-        """Samples for as long as the block runs, the last one at its end. Seconds without an answer are left out."""
-        clients = self._clients()
-        database = await self._connect()
+        """Samples for as long as the block runs, the last one at its end."""
         samples: list[Sample] = []
         began = time.perf_counter()
-        await self._look(clients, database, samples, began)
-        task = asyncio.create_task(self._every_second(clients, database, samples, began))
+        await self._look(samples, began)
+        task = asyncio.create_task(self._every_second(samples, began))
         try:
             yield samples
         finally:
             task.cancel()
             await asyncio.wait({task})
-            await self._look(clients, database, samples, began)
-            for client in clients.values():
+            await self._look(samples, began)
+            for client in self._clients.values():
                 client.close()
-            if database is not None:
-                await database.close()
+            if self._database is not None:
+                await self._database.close()
 
-    async def _every_second(
-        self, clients: dict[str, Client], database: psycopg.AsyncConnection[TupleRow] | None, samples: list[Sample], began: float
-    ) -> None:
+    async def _every_second(self, samples: list[Sample], began: float) -> None:
         while True:
             await asyncio.sleep(_SECOND - (time.perf_counter() - began) % _SECOND)
-            await self._look(clients, database, samples, began)
+            await self._look(samples, began)
 
-    async def _look(
-        self, clients: dict[str, Client], database: psycopg.AsyncConnection[TupleRow] | None, samples: list[Sample], began: float
-    ) -> None:
-        texts = {}
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                for pod, client in clients.items():
-                    answer = await client.ask(Request("GET /metrics", "GET", ""))
-                    if answer.is_success:
-                        texts[pod] = answer.body.decode()
-                row = None if database is None else await (await database.execute(_BACKENDS)).fetchone()
-        except (TimeoutError, psycopg.Error):
-            return
-        if texts:
-            backends, active, on_cpu = row or (None, None, None)
-            sample = sample_of(texts, at=time.perf_counter() - began)
-            cpu = None if self._postmaster is None else _cpu_seconds(self._postmaster)
-            samples.append(replace(sample, backends=backends, active=active, on_cpu=on_cpu, database_cpu_seconds=cpu))
+    async def _look(self, samples: list[Sample], began: float) -> None:
+        addresses = await self._addresses()
+        texts, backends = await asyncio.gather(asyncio.gather(*map(self._text, addresses)), self._backends())
+        sample = sample_of(
+            dict(zip(addresses, texts, strict=True)),
+            at=time.perf_counter() - began,
+            backends=backends,
+            database_cpu_seconds=None if self._postmaster is None else _cpu_seconds(self._postmaster),
+        )
+        samples.append(sample)
 
-    def _clients(self) -> dict[str, Client]:
-        parts = urlsplit(self._url)
+    async def _addresses(self) -> list[str]:
+        parts = address_of(self._url)
         try:
-            found = socket.getaddrinfo(parts.hostname, parts.port or parts.scheme, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port or parts.scheme, type=SOCK_STREAM)
         except OSError:
-            return {}
+            return []
         # An answer of both families is one and the same pod.
         family = found[0][0]
-        addresses = dict.fromkeys(str(address[0]) for kind, _, _, _, address in found if kind == family)
-        return {address: Client(self._url, address=address) for address in addresses}
+        return list(dict.fromkeys(str(address[0]) for kind, _, _, _, address in found if kind == family))
 
-    async def _connect(self) -> psycopg.AsyncConnection[TupleRow] | None:
+    async def _text(self, address: str) -> str | None:
+        client = self._clients.setdefault(address, Client(self._url, address=address))
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await client.ask(Request("GET /metrics", "GET", ""))
+        except TimeoutError:
+            return None
+        return answer.body.decode(errors="replace") if answer.is_success else None
+
+    async def _backends(self) -> int | None:
         if self._database_url is None:
             return None
-        return await psycopg.AsyncConnection.connect(
-            self._database_url, autocommit=True, application_name=_APPLICATION, connect_timeout=5, prepare_threshold=None
-        )
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS + _CONNECT_SECONDS):
+                if self._database is None or self._database.closed:
+                    self._database = await psycopg.AsyncConnection.connect(
+                        self._database_url,
+                        autocommit=True,
+                        application_name=_APPLICATION,
+                        connect_timeout=_CONNECT_SECONDS,
+                        prepare_threshold=None,
+                    )
+                row = await (await self._database.execute(_BACKENDS)).fetchone()
+        except (TimeoutError, psycopg.Error):
+            return None
+        return None if row is None else int(row[0])
 
 
 def _cpu_seconds(postmaster: int) -> float:

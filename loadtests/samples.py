@@ -1,51 +1,42 @@
 """The server's side, second by second: its metrics, its backends in PostgreSQL, and what follows from them for a step."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 Buckets = dict[float, float]
 """A histogram: how many observations so far did not exceed a bound; the last bound is infinity."""
 
+_Key = TypeVar("_Key", bound=Hashable)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """What could be seen at one moment, all pods together.
+class Pod:
+    """What one pod's `/metrics` said.
 
     Attributes:
-        at: in seconds since the step began.
-        pods: how many answered.
-        cpu_limit: cores that the plans were made for.
-        pool_size: connections that the pools can open.
+        cpu_limit: cores that its plan was made for.
+        pool_size: connections that its pools can open.
         checked_out: of them, in use.
         waiting: requests that wait for one.
-        in_flight: requests that are being worked on.
-        admission_limit: how many may be.
         refusals: requests refused at the door so far.
         requests: admitted so far, by worker.
         cpu_seconds: used so far, by worker.
         throttled_seconds: held back by the kernel so far.
-        planned_connections: to the server at the worst moment, as planned.
+        planned_connections: to PostgreSQL at the worst moment, of all pods together.
         wait: histogram of the pool's wait, in seconds.
         hold: histogram of how long connections were held, in seconds.
         lag: histogram of the event loops' lag, in seconds.
         hold_seconds: all holds together so far.
-        backends: clients connected to PostgreSQL; None when nobody asked it.
-        active: of them, those that run a statement.
-        on_cpu: of these, those that wait for nothing.
-        database_cpu_seconds: used by PostgreSQL so far; None where it runs elsewhere.
     """
 
-    at: float
-    pods: int = 1
     cpu_limit: float = 0
     pool_size: float = 0
     checked_out: float = 0
     waiting: float = 0
-    in_flight: float = 0
-    admission_limit: float = 0
     refusals: float = 0
     requests: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
@@ -55,22 +46,44 @@ class Sample:
     hold: Buckets = field(default_factory=dict)
     lag: Buckets = field(default_factory=dict)
     hold_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What could be seen at one moment.
+
+    Attributes:
+        at: in seconds since the step began.
+        pods: those that answered, by address.
+        missing: pods that are there and did not answer.
+        backends: clients connected to PostgreSQL; None when nobody asked it.
+        database_cpu_seconds: used by PostgreSQL so far; None where it runs elsewhere.
+    """
+
+    at: float
+    pods: dict[str, Pod]
+    missing: int = 0
     backends: int | None = None
-    active: int | None = None
-    on_cpu: int | None = None
     database_cpu_seconds: float | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every pod answered: a sum over fewer would be a step back that never happened."""
+        return bool(self.pods) and not self.missing
+
+    def total(self, name: str) -> float:
+        """A gauge, all pods together."""
+        values: list[float] = [getattr(pod, name) for pod in self.pods.values()]
+        return sum(values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """A sample as it is plotted; rates are since the sample before."""
+    """A sample as it is plotted."""
 
     at: float
-    requests_per_second: float
-    cpu_cores: float
     checked_out: float
     waiting: float
-    in_flight: float
     backends: int | None
 
 
@@ -79,13 +92,13 @@ class ServerSide:
     """What the server's side was during a step. Times in milliseconds; 0 where nothing was observed.
 
     Attributes:
-        pods: how many answered.
+        pods: how many there were at the end.
         workers: processes that answered.
         cpu_limit: cores they were planned for.
         cpu_cores: cores they used on average.
         cpu_per_request_ms: of the workers, an admitted request.
         requests_by_worker: shares of the admitted requests, the largest first.
-        throttled_share: of the time.
+        throttled_share: of the time, the mean of the pods.
         pool_size: of all pools.
         checked_out: the most seen at once.
         waiting: the most seen at once.
@@ -97,7 +110,8 @@ class ServerSide:
         peak_connections: to PostgreSQL, the most seen at once; None when nobody asked it.
         planned_connections: the plan's peak.
         database_cpu_cores: that PostgreSQL used on average; None where it runs elsewhere.
-        database_on_cpu: backends that ran a statement and waited for nothing, on average; None when nobody asked.
+        looks: how often all this was looked at.
+        looks_left_out: of them, those to which a pod did not answer.
         moments: for the plots.
     """
 
@@ -119,63 +133,61 @@ class ServerSide:
     peak_connections: int | None
     planned_connections: float
     database_cpu_cores: float | None
-    database_on_cpu: float | None
+    looks: int
+    looks_left_out: int
     moments: list[Moment]
 
 
-def sample_of(texts: Mapping[str, str], *, at: float) -> Sample:
-    """Add up what pods said.
+def sample_of(
+    texts: Mapping[str, str | None], *, at: float, backends: int | None = None, database_cpu_seconds: float | None = None
+) -> Sample:
+    """What pods said at one moment.
 
     Args:
-        texts: the body of `/metrics` by pod.
+        texts: the body of `/metrics` by pod; None of those that did not answer.
         at: when, in seconds.
+        backends: clients connected to PostgreSQL.
+        database_cpu_seconds: used by PostgreSQL so far.
     """
-    sums: dict[str, float] = {}
-    largest: dict[str, float] = {}
-    by_worker: dict[str, dict[str, float]] = {"stockroom_worker_requests": {}, "stockroom_worker_cpu_seconds": {}}
+    pods = {name: pod for name, text in texts.items() if text is not None and (pod := _pod(text)) is not None}
+    return Sample(at=at, pods=pods, missing=len(texts) - len(pods), backends=backends, database_cpu_seconds=database_cpu_seconds)
+
+
+def _pod(text: str) -> Pod | None:
+    """What one pod said; None of a page that is not the service's."""
+    values: dict[str, float] = {}
+    by_worker: dict[str, dict[str, float]] = {"requests": {}, "cpu_seconds": {}}
     buckets: dict[str, Buckets] = {"wait": {}, "hold": {}, "lag": {}}
-    for pod, text in texts.items():
-        for line in text.splitlines():
-            if not line.startswith("stockroom_"):
-                continue
-            series, _, value = line.rpartition(" ")
-            name, _, labels = series.partition("{")
-            if name in by_worker:
-                by_worker[name][f"{pod} {labels.removesuffix('}')}"] = float(value)
-            elif histogram := _BUCKETS.get(name):
-                bound = float(labels[labels.index('le="') + 4 :].partition('"')[0])
-                buckets[histogram][bound] = buckets[histogram].get(bound, 0) + float(value)
-            elif name in _SUMMED:
-                sums[name] = sums.get(name, 0) + float(value)
-            elif name in _LARGEST:
-                largest[name] = max(largest.get(name, 0), float(value))
-    # Every name of `_SUMMED` is a field of floats.
-    totals: dict[str, Any] = {field_name: sums.get(name, 0) for name, field_name in _SUMMED.items()}
-    return Sample(
-        at=at,
-        pods=len(texts),
-        requests=by_worker["stockroom_worker_requests"],
-        cpu_seconds=by_worker["stockroom_worker_cpu_seconds"],
-        planned_connections=largest.get("stockroom_planned_peak_connections", 0),
-        wait=buckets["wait"],
-        hold=buckets["hold"],
-        lag=buckets["lag"],
-        **totals,
-    )
+    for line in text.splitlines():
+        if not line.startswith("stockroom_"):
+            continue
+        series, _, value = line.rpartition(" ")
+        name, _, labels = series.partition("{")
+        if of_worker := _BY_WORKER.get(name):
+            by_worker[of_worker][labels.removesuffix("}")] = float(value)
+        elif histogram := _BUCKETS.get(name):
+            bound = float(labels[labels.index('le="') + 4 :].partition('"')[0])
+            buckets[histogram][bound] = buckets[histogram].get(bound, 0) + float(value)
+        elif field_name := _VALUES.get(name):
+            values[field_name] = values.get(field_name, 0) + float(value)
+    if not by_worker["requests"]:
+        return None
+    # Every name of these is a field of its type.
+    found: dict[str, Any] = {**values, **by_worker, **buckets}
+    return Pod(**found)
 
 
-_SUMMED = {
+_VALUES = {
     "stockroom_cpu_limit_cores": "cpu_limit",
     "stockroom_db_pool_size": "pool_size",
     "stockroom_db_pool_checked_out": "checked_out",
     "stockroom_db_pool_waiting": "waiting",
-    "stockroom_requests_in_flight": "in_flight",
-    "stockroom_admission_limit": "admission_limit",
     "stockroom_admission_refusals_total": "refusals",
     "stockroom_cgroup_cpu_throttled_seconds": "throttled_seconds",
     "stockroom_db_pool_hold_seconds_sum": "hold_seconds",
+    "stockroom_planned_peak_connections": "planned_connections",
 }
-_LARGEST = {"stockroom_planned_peak_connections"}
+_BY_WORKER = {"stockroom_worker_requests": "requests", "stockroom_worker_cpu_seconds": "cpu_seconds"}
 _BUCKETS = {
     "stockroom_db_pool_wait_seconds_bucket": "wait",
     "stockroom_db_pool_hold_seconds_bucket": "hold",
@@ -199,73 +211,74 @@ def quantile(buckets: Mapping[float, float], share: float) -> float:
 
 
 def summed_up(samples: Sequence[Sample]) -> ServerSide | None:
-    """What they say about the time between the first and the last; None of fewer than two."""
-    if len(samples) < 2:
+    """What they say about the time between the first and the last; None when too few, or less than half of them, are whole."""
+    whole = [sample for sample in samples if sample.is_whole]
+    if len(whole) < 2 or 2 * len(whole) < len(samples):
         return None
-    first, last = samples[0], samples[-1]
+    first, last = whole[0], whole[-1]
     seconds = last.at - first.at
+    cpu = sum(_increase(whole, lambda pod: pod.cpu_seconds).values())
+    requests = _increase(whole, lambda pod: pod.requests)
     # gunicorn's arbiter has the metrics too, but never uses them.
-    workers = [name for name, used in last.cpu_seconds.items() if used > 0]
-    requests = {name: count for name, count in _increase(first.requests, last.requests).items() if name in workers}
-    cpu = sum(_increase(first.cpu_seconds, last.cpu_seconds).values())
+    workers = {(name, worker) for name, pod in last.pods.items() for worker, used in pod.cpu_seconds.items() if used > 0}
+    by_worker = {worker: count for worker, count in requests.items() if worker in workers}
     served = sum(requests.values())
-    wait, hold, lag = (_between(getattr(first, name), getattr(last, name)) for name in ("wait", "hold", "lag"))
+    hold = _by_bound(_increase(whole, lambda pod: pod.hold))
     holds = hold.get(math.inf, 0.0)
+    hold_seconds = sum(_increase(whole, lambda pod: {"": pod.hold_seconds}).values())
+    throttled = _increase(whole, lambda pod: {"": pod.throttled_seconds}).values()
     return ServerSide(
-        pods=last.pods,
+        pods=len(last.pods),
         workers=len(workers),
-        cpu_limit=last.cpu_limit,
+        cpu_limit=last.total("cpu_limit"),
         cpu_cores=cpu / seconds,
         cpu_per_request_ms=_ratio(cpu * 1000, served),
-        requests_by_worker=sorted((_ratio(count, served) for count in requests.values()), reverse=True),
-        throttled_share=max(0.0, last.throttled_seconds - first.throttled_seconds) / seconds,
-        pool_size=last.pool_size,
-        checked_out=max(sample.checked_out for sample in samples),
-        waiting=max(sample.waiting for sample in samples),
-        wait_p95_ms=quantile(wait, 0.95) * 1000,
-        hold_mean_ms=_ratio((last.hold_seconds - first.hold_seconds) * 1000, holds),
+        requests_by_worker=sorted((_ratio(count, sum(by_worker.values())) for count in by_worker.values()), reverse=True),
+        throttled_share=_ratio(sum(min(1.0, held / seconds) for held in throttled), len(throttled)),
+        pool_size=last.total("pool_size"),
+        checked_out=max(sample.total("checked_out") for sample in whole),
+        waiting=max(sample.total("waiting") for sample in whole),
+        wait_p95_ms=quantile(_by_bound(_increase(whole, lambda pod: pod.wait)), 0.95) * 1000,
+        hold_mean_ms=_ratio(hold_seconds * 1000, holds),
         holds_per_request=_ratio(holds, served),
-        lag_p99_ms=quantile(lag, 0.99) * 1000,
-        refused_at_the_door=last.refusals - first.refusals,
+        lag_p99_ms=quantile(_by_bound(_increase(whole, lambda pod: pod.lag)), 0.99) * 1000,
+        refused_at_the_door=sum(_increase(whole, lambda pod: {"": pod.refusals}).values()),
         peak_connections=max((sample.backends for sample in samples if sample.backends is not None), default=None),
-        planned_connections=last.planned_connections,
+        planned_connections=max(pod.planned_connections for pod in last.pods.values()),
         database_cpu_cores=_database_cores(first, last),
-        database_on_cpu=_mean(sample.on_cpu for sample in samples if sample.on_cpu is not None),
-        moments=[_moment(before, now) for before, now in pairwise(samples)],
+        looks=len(samples),
+        looks_left_out=len(samples) - len(whole),
+        moments=[_moment(sample) for sample in whole[1:]],
     )
 
 
-def _moment(before: Sample, now: Sample) -> Moment:
-    seconds = now.at - before.at
-    return Moment(
-        at=now.at,
-        requests_per_second=sum(_increase(before.requests, now.requests).values()) / seconds,
-        cpu_cores=sum(_increase(before.cpu_seconds, now.cpu_seconds).values()) / seconds,
-        checked_out=now.checked_out,
-        waiting=now.waiting,
-        in_flight=now.in_flight,
-        backends=now.backends,
-    )
+def _moment(sample: Sample) -> Moment:
+    return Moment(at=sample.at, checked_out=sample.total("checked_out"), waiting=sample.total("waiting"), backends=sample.backends)
 
 
-def _increase(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    # A worker that was not there before has begun at 0.
-    return {name: value - before.get(name, 0) for name, value in now.items()}
+def _increase(samples: Sequence[Sample], of: Callable[[Pod], Mapping[_Key, float]]) -> dict[tuple[str, _Key], float]:
+    """By how much counters grew, by pod and key. What a pod had counted before it was first seen is none of the step's; who starts anew begins at 0."""
+    grown: dict[tuple[str, _Key], float] = defaultdict(float)
+    for before, now in pairwise(samples):
+        for name in before.pods.keys() & now.pods.keys():
+            earlier = of(before.pods[name])
+            for key, value in of(now.pods[name]).items():
+                since = earlier.get(key, 0.0)
+                grown[name, key] += value - since if value >= since else value
+    return grown
 
 
-def _between(before: Mapping[float, float], now: Mapping[float, float]) -> Buckets:
-    return {bound: value - before.get(bound, 0) for bound, value in now.items()}
+def _by_bound(grown: Mapping[tuple[str, float], float]) -> Buckets:
+    buckets: Buckets = defaultdict(float)
+    for (_, bound), count in grown.items():
+        buckets[bound] += count
+    return buckets
 
 
 def _database_cores(first: Sample, last: Sample) -> float | None:
     if first.database_cpu_seconds is None or last.database_cpu_seconds is None:
         return None
     return (last.database_cpu_seconds - first.database_cpu_seconds) / (last.at - first.at)
-
-
-def _mean(values: Iterable[int]) -> float | None:
-    found = list(values)
-    return sum(found) / len(found) if found else None
 
 
 def _ratio(part: float, whole: float) -> float:

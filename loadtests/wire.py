@@ -5,11 +5,10 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import cast
-from urllib.parse import urlsplit
 
 import httptools
 
-from loadtests.exchanges import Answer, Request
+from loadtests.exchanges import Answer, Request, address_of
 
 MOST_CONNECTIONS = 2000
 """A generator that would need more has lost the race; what arrives then is dropped, and counted."""
@@ -22,7 +21,7 @@ class NoConnectionLeftError(Exception):
 
 
 class Client:
-    """Sends requests to one host, each on a connection that is free, or on a new one.
+    """Sends requests to one host, each on a connection that is free, in turn, or on a new one.
 
     Args:
         host: `http://name:port` or `https://…`.
@@ -31,10 +30,8 @@ class Client:
     """
 
     def __init__(self, host: str, token: str | None = None, *, address: str | None = None) -> None:
-        parts = urlsplit(host)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"the host {host!r} should be http://NAME:PORT or https://NAME")
-        self._address = address or parts.hostname
+        parts = address_of(host)
+        self._address = address or parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._tls_name = parts.hostname if self._tls else None
@@ -61,8 +58,8 @@ class Client:
             NoConnectionLeftError: it cannot go out.
         """
         if self._free:
-            # The last one used: the rest can go idle, as with browsers.
-            self._ask(self._free.pop(), request, done, sent)
+            # The one that has lain idle longest, so that all take turns: a worker's share is its share of the connections, however low the rate.
+            self._ask(self._free.popleft(), request, done, sent)
         elif len(self._all) + self._connecting < MOST_CONNECTIONS:
             task = asyncio.ensure_future(self._start_on_a_new_one(request, done, sent))
             self._connecting += 1
@@ -73,7 +70,7 @@ class Client:
     async def ask(self, request: Request) -> Answer:
         """Send a request and wait for its answer."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.start(request, answer.set_result, lambda: None)
+        self.start(request, lambda found: None if answer.done() else answer.set_result(found), lambda: None)
         return await answer
 
     def close(self) -> None:

@@ -27,7 +27,8 @@ def a_server(**fields: Any) -> ServerSide:
         "peak_connections": 7,
         "planned_connections": 18,
         "database_cpu_cores": 0.1,
-        "database_on_cpu": 0.1,
+        "looks": 10,
+        "looks_left_out": 0,
         "moments": [],
     }
     return ServerSide(**usual | fields)

@@ -1,10 +1,12 @@
 """Objectives: a file that says what must be kept, and findings that say what was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loadtests.objectives import FILE, Objectives, ObjectivesError, check, load
+from loadtests.samples import ServerSide
 from loadtests.scenarios import SCENARIOS
 from loadtests.steps import Step
 from tests.loadtests.made import a_server, a_step
@@ -52,12 +54,26 @@ def test_a_file_that_nobody_understands_says_where(tmp_path: Path, content: str,
         (a_step(100, errors_seen=1), {"error_rate"}),
         (a_step(server=a_server(wait_p95_ms=60)), {"pool_wait_p95_ms"}),
         (a_step(server=a_server(peak_connections=19)), {"connections"}),
-        (a_step(server=a_server(peak_connections=None)), set()),
     ],
 )
 def test_what_is_over_a_limit_is_missed_and_nothing_else(step: Step, missed: set[str]) -> None:
     limits = Objectives(p99_ms=100, error_rate=0, refused_rate=0.01, pool_wait_p95_ms=50, connections="plan")
     assert {finding.name for finding in check(step, limits) if finding.is_missed} == missed
+
+
+@pytest.mark.parametrize(
+    ("server", "says"),
+    [
+        (a_server(peak_connections=None), "connections: not measured; give PostgreSQL's URL in APP_DATABASE_URL"),
+        (a_server(planned_connections=0), "connections: not measured"),
+        (None, "pool_wait_p95_ms: not measured; let --metrics name where every pod's /metrics answers"),
+    ],
+)
+def test_what_was_not_measured_is_neither_met_nor_missed_and_says_how_to_measure_it(server: ServerSide | None, says: str) -> None:
+    step = replace(a_step(), server=server)
+    findings = check(step, Objectives(p99_ms=100, pool_wait_p95_ms=50, connections="plan"))
+    assert any(str(finding).startswith(says) for finding in findings if not finding.is_measured)
+    assert not any(finding.is_missed for finding in findings)
 
 
 def test_what_nobody_asked_for_is_not_looked_at() -> None:

@@ -1,6 +1,7 @@
 """The report: everything in one file, the verdict and its reasons on top; JSON that becomes the same result again."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,9 @@ def a_knee() -> Result:
 def a_sweep() -> Result:
     derived = Sizing(1, 5)
     visited = [
-        Visit(point, number, a_step(900, served=500), a_step(300)) for point in (derived, Sizing(2, 5), Sizing(1, 2)) for number in (1, 2)
+        Visit(point, number, a_step(900, served=500, refused=2000), a_step(300))
+        for point in (derived, Sizing(2, 5), Sizing(1, 2))
+        for number in range(6)
     ]
     return Result(command="sweep", description="a pod", scenario="mixed", objectives=LIMITS, steps=[], sweep=judged(visited, derived))
 
@@ -85,12 +88,20 @@ def test_who_passes_is_told_so_and_who_fails_why() -> None:
         assert reason in failed
 
 
-def test_a_run_that_was_void_can_tell_nothing() -> None:
+def test_what_could_not_be_told_is_neither_passed_nor_failed() -> None:
     step = a_step(void="only 10 of 100 arrivals went out")
-    result = Result(command="run", description="a pod", scenario="mixed", objectives=LIMITS, steps=[Judged(step, [])])
-    assert (result.is_void, result.failures) == (True, ["void: only 10 of 100 arrivals went out"])
-    assert not a_run().is_void
-    assert a_run().failures == []
+    text = page(
+        [Result(command="run", description="a pod", scenario="mixed", objectives=LIMITS, steps=[Judged(step, check(step, LIMITS))])]
+    )
+    assert "It cannot be told" in text
+    assert "It holds" not in text
+    assert "It does not hold" not in text
+
+
+def test_a_page_of_which_nothing_was_served_still_has_its_tables() -> None:
+    step = a_step(p99_ms=None, served=0)
+    text = page([replace(a_knee(), steps=[Judged(step, check(step, LIMITS))], knee=found([Tried(step, ["p99_ms: over"])], []))])
+    assert "no rate that was tried met the objectives" in text
 
 
 def test_what_others_wrote_cannot_become_markup() -> None:
@@ -99,5 +110,5 @@ def test_what_others_wrote_cannot_become_markup() -> None:
 
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ResultError, match=r"other\.json is no result"):
+    with pytest.raises(ResultError, match=r"other\.json is no result of a load test"):
         results.read([tmp_path / "other.json"])

@@ -8,22 +8,29 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from typer.testing import CliRunner
 
 from app.core.config import Settings
-from loadtests import consistency, results
+from loadtests import commands, consistency, importing, local, results
+from loadtests.__main__ import app
 from loadtests.consistency import Check
 from loadtests.deployment import Deployment
-from loadtests.measuring import bench
+from loadtests.measuring import Bench, bench
+from loadtests.objectives import Objectives
 from loadtests.offering import Outcome
 from loadtests.scenarios import SCENARIOS
 from loadtests.shop import Shop
 from loadtests.steps import Step
+from tests.loadtests.made import a_step
 from tests.serving.servers import ROOT, Server, free_port, until
 
 STALL_SECONDS = 0.2
@@ -76,12 +83,12 @@ async def test_the_open_loop_sees_a_stall_of_the_server_that_the_closed_loop_doe
     before = await admitted(target)
     closed = asyncio.create_task(
         command(
-            *("locust", "--headless", "--users", "1", "--run-time", "3s", "--rate-per-user", "0", "--host", target.url, "--json"),
+            *("locust", "--headless", "--users", "1", "--run-time", "4s", "--rate-per-user", "0", "--host", target.url, "--json"),
             *("--username", deployment.username, "Browse"),
             environment={"STOCKROOM_PASSWORD": deployment.password},
         )
     )
-    await until(lambda: has_admitted(target, before + 350), 30)
+    await until(lambda: has_admitted(target, before + 250), 30)
     await stall(target)
     code, output, errors = await closed
     assert code == 0, errors
@@ -94,6 +101,39 @@ async def test_the_open_loop_sees_a_stall_of_the_server_that_the_closed_loop_doe
     assert in_order[-1] >= STALL_SECONDS * 1000 * 0.9
     assert open_loop.total.p99_ms is not None
     assert closed_p99_ms < 100 < 150 < open_loop.total.p99_ms
+
+
+async def test_locust_on_several_processes_looks_over_the_books_of_each(deployment: Deployment, loadtest_settings: Settings) -> None:
+    code, _, log = await command(
+        *("locust", "--headless", "--processes", "2", "--users", "2", "--run-time", "3s", "--host", deployment.host),
+        *("--username", deployment.username, "HotSku"),
+        environment={"STOCKROOM_PASSWORD": deployment.password, "APP_DATABASE_URL": loadtest_settings.require_database_url()},
+    )
+    assert code == 0, log
+    assert log.count("every reservation is in the ledger once: looked at") == 2
+    assert "Traceback" not in log
+
+
+async def test_locust_says_who_is_not_let_in_and_ends(deployment: Deployment) -> None:
+    code, _, log = await command(
+        *(
+            "locust",
+            "--headless",
+            "--users",
+            "2",
+            "--run-time",
+            "60s",
+            "--host",
+            deployment.host,
+            "--username",
+            deployment.username,
+            "Mixed",
+        ),
+        environment={"STOCKROOM_PASSWORD": "made up", "APP_DATABASE_URL": ""},
+    )
+    assert code == 2
+    assert f"error: {deployment.host} does not let '{deployment.username}' in (401)" in log
+    assert "Traceback" not in log
 
 
 async def test_books_agree_after_reservations_and_no_longer_when_they_were_tampered_with(deployment: Deployment) -> None:
@@ -152,6 +192,89 @@ async def test_what_cannot_be_tested_is_said_in_a_line_and_exits_with_two() -> N
     code, _, errors = await command("loadtests", "run", "--host", gone, environment={"STOCKROOM_PASSWORD": "made up"})
     assert code == 2
     assert errors.startswith(f"error: {gone} does not answer")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("stockroom", "the database's URL should be postgresql://user:password@host:5432/name"),
+        ("postgresql://nobody:secret@127.0.0.1:1/none", "PostgreSQL cannot be asked: connection failed"),
+        ("another", "the database's URL leads to another Stockroom's database"),
+        ("empty", "the database's URL leads to a database that is not Stockroom's"),
+    ],
+)
+async def test_a_database_url_that_is_wrong_is_said_in_a_line_before_any_load(
+    url: str, says: str, deployment: Deployment, settings: Settings, new_database: Callable[..., str]
+) -> None:
+    there = {"another": settings.require_database_url(), "empty": new_database("template1")}
+    code, output, errors = await command(
+        *("loadtests", "knee", "--host", deployment.host, "--username", deployment.username),
+        environment={"STOCKROOM_PASSWORD": deployment.password, "APP_DATABASE_URL": there.get(url, url)},
+    )
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith(f"error: {says}")
+    assert "secret" not in errors
+
+
+async def test_a_knee_is_not_looked_for_where_its_objectives_cannot_be_measured(deployment: Deployment, tmp_path: Path) -> None:
+    code, _, errors = await command(
+        *("loadtests", "knee", "--host", deployment.host, "--username", deployment.username, "--duration", "3", "--output", str(tmp_path)),
+        environment={"STOCKROOM_PASSWORD": deployment.password, "APP_DATABASE_URL": ""},
+    )
+    assert (code, errors.count("\n")) == (2, 1)
+    assert errors.startswith("error: connections: not measured; give PostgreSQL's URL in APP_DATABASE_URL")
+
+
+async def test_imports_beside_the_load_that_fail_are_told() -> None:
+    with importing.beside("postgresql://127.0.0.1:1/none") as imports:
+        await until(lambda: imports.problems, 30)
+    assert imports.finished == 0
+    assert imports.problems[0].startswith("import 1 ended with")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("run --scenario nope", "there is no scenario 'nope'; there are browse"),
+        ("run --arrivals nope --host http://127.0.0.1:1", "arrivals are poisson, constant, bursts"),
+        ("run --host nowhere", "the host 'nowhere' should be http://NAME:PORT"),
+        ("run --host http://127.0.0.1:port", "the host 'http://127.0.0.1:port' should be"),
+        ("run --host http://[::1", "the host 'http://[::1' should be"),
+        ("knee --host http://127.0.0.1:1 --metrics nowhere", "the metrics' address 'nowhere' should be"),
+        ("knee --host http://127.0.0.1:1 --password-env NOWHERE", "put the password of admin@example.com into the variable NOWHERE"),
+        ("knee --host http://127.0.0.1:1 --workers 2 --pool 2", "--workers and --pool are for servers that are started here"),
+        ("knee --workers 2", "give --workers and --pool both"),
+        ("sweep --workers 1,,2", "'1,,2' should be whole numbers from 1 on"),
+        ("sweep --pools 0", "'0' should be whole numbers from 1 on"),
+        ("run --objectives nowhere.yaml", "cannot read the objectives in nowhere.yaml"),
+        ("report nowhere.json", "cannot read nowhere.json: No such file"),
+        ("report README.md", "README.md is no result of a load test of this version: Invalid JSON"),
+    ],
+)
+def test_wrong_input_is_said_in_a_line_and_exits_with_two(
+    arguments: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STOCKROOM_PASSWORD", "made up")
+    output = [] if arguments.startswith("report") else ["--output", str(tmp_path)]
+    done = CliRunner().invoke(app, [*arguments.split(), *output])
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"error: {says}")
+
+
+def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, deployment: Deployment) -> None:
+    class Here:
+        @staticmethod
+        def running() -> AbstractContextManager[Deployment]:
+            return nullcontext(deployment)
+
+    def measure(_: Bench, rate: float, seconds: float, seed: int) -> Step:
+        return a_step(rate, p99_ms=900, seconds=seconds, seed=seed)
+
+    monkeypatch.setattr(local, "machine", lambda: nullcontext(Here()))
+    monkeypatch.setattr(Bench, "measure", measure)
+    monkeypatch.setattr(commands, "_SETTLE_SECONDS", 0)
+    (result,) = commands.trial(Objectives(p99_ms=100), Console())
+    assert (result.command, result.failures) == ("knee", ["no rate that was tried met the objectives"])
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:

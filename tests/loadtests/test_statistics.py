@@ -1,11 +1,13 @@
 """The USL fit and the bootstrap: both must find what is known to be there."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests import usl
-from loadtests.bootstrap import interval
+from loadtests.bootstrap import FEWEST_VALUES, interval
 
 
 def curve(speed: float, contention: float, crosstalk: float) -> list[tuple[float, float]]:
@@ -43,7 +45,14 @@ def test_an_interval_holds_its_median_and_widens_with_the_spread() -> None:
     narrow, wide = interval([0.99, 1.0, 1.01, 1.0]), interval([0.7, 1.0, 1.3, 1.0])
     assert narrow.low <= narrow.median <= narrow.high
     assert wide.high - wide.low > narrow.high - narrow.low
-    assert interval([1.1]) == interval([1.1, 1.1])
+    assert (interval([1.1, 1.1]).low, interval([1.1]).high) == (1.1, 1.1)
+
+
+@pytest.mark.parametrize("count", [FEWEST_VALUES, 10])
+def test_an_interval_encloses_the_true_median_in_95_of_100_cases(count: int) -> None:
+    chance = random.Random(7)
+    found = [interval([chance.gauss(1, 0.1) for _ in range(count)], resamples=200) for _ in range(400)]
+    assert sum(one.low <= 1 <= one.high for one in found) / len(found) == pytest.approx(0.95, abs=0.03)
 
 
 def test_nothing_has_no_interval() -> None:

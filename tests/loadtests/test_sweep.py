@@ -1,52 +1,82 @@
-"""The sweep: every point once a round, compared in pairs, with a verdict on the derived one."""
+"""The sweep: the derived point next to every other one, compared in pairs, with a verdict that holds the interval's bound."""
+
+from collections.abc import Sequence
 
 import pytest
 
+from loadtests.bootstrap import FEWEST_VALUES
 from loadtests.deployment import Sizing
-from loadtests.sweep import NothingMeasuredError, Visit, judged, visits
+from loadtests.sweep import NothingMeasuredError, Swept, Visit, judged, visits
 from tests.loadtests.made import a_step
 
 DERIVED, OTHER = Sizing(1, 5), Sizing(2, 5)
+ROUNDS = (-0.01, -0.004, -0.002, 0.002, 0.004, 0.01)
+"""By how much a figure of a quiet machine is off, round by round."""
 
 
-def a_visit(point: Sizing, number: int, throughput: float, p99_ms: float = 20) -> Visit:
-    return Visit(point, number, overload=a_step(1000, served=throughput), normal=a_step(100, p99_ms=p99_ms))
+def a_visit(point: Sizing, group: int, throughput: float, p99_ms: float = 20, *, refused: int = 2000, void: str = "") -> Visit:
+    return Visit(
+        point, group, overload=a_step(1000, served=throughput, refused=refused, void=void), normal=a_step(100, p99_ms=p99_ms, void=void)
+    )
 
 
-def test_every_round_visits_every_point_once_in_an_order_of_its_own() -> None:
-    points = [Sizing(workers, pool) for workers in (1, 2) for pool in (2, 5, 10)]
-    found = list(visits(points, 4, lambda point, number: a_visit(point, number, 100)))
-    orders = [[visit.sizing for visit in found if visit.round == number] for number in (1, 2, 3, 4)]
-    assert all(sorted(order, key=str) == sorted(points, key=str) for order in orders)
-    assert len({str(order) for order in orders}) > 1
+def compared(*, throughput: float, p99: float = 1.0, off: Sequence[float] = ROUNDS, p99_off: Sequence[float] | None = None) -> Swept:
+    """A sweep in which the derived point's throughput and p99 are so much of the other's, and off by a little each round."""
+    found = [a_visit(OTHER, number, 1000) for number, _ in enumerate(off)]
+    found += [
+        a_visit(DERIVED, number, 1000 * throughput * (1 + error), 20 * p99 * (1 + p99_error))
+        for number, (error, p99_error) in enumerate(zip(off, p99_off or off, strict=True))
+    ]
+    return judged(found, DERIVED)
 
 
-@pytest.mark.parametrize(("ours", "holds"), [(1.0, True), (0.96, True), (0.90, False)])
-def test_the_derived_point_holds_within_five_percent_of_the_best(ours: float, holds: bool) -> None:
-    found = [a_visit(DERIVED, number, 1000 * ours) for number in (1, 2, 3)] + [a_visit(OTHER, number, 1000) for number in (1, 2, 3)]
+def test_every_round_visits_every_other_point_once_next_to_the_derived_one_in_an_order_of_its_own() -> None:
+    others = [Sizing(workers, pool) for workers in (1, 2) for pool in (2, 4, 10)][:5]
+    found = list(visits(others, DERIVED, 4, lambda point, group: a_visit(point, group, 100)))
+    groups = [[visit.sizing for visit in found if visit.group == group] for group in sorted({visit.group for visit in found})]
+    assert all(DERIVED in group and len(group) in (2, 3) for group in groups)
+    rounds = [[point for group in groups[first : first + 3] for point in group if point != DERIVED] for first in range(0, 12, 3)]
+    assert all(sorted(order, key=str) == sorted(others, key=str) for order in rounds)
+    assert len({str(order) for order in rounds}) > 1
+
+
+@pytest.mark.parametrize(("ours", "outcome"), [(1.1, "shown"), (1.0, "shown"), (0.97, "shown"), (0.95, "not shown"), (0.90, "refuted")])
+def test_the_derived_point_holds_when_the_whole_interval_is_within_five_percent_of_each_other_point(ours: float, outcome: str) -> None:
+    swept = compared(throughput=ours)
+    assert swept.outcome == outcome
+    assert ("within 5% of the best, interval included" in swept.verdict) is (outcome == "shown")
+
+
+def test_a_restless_machine_shows_nothing_and_says_how_wide_the_interval_is() -> None:
+    swept = compared(throughput=1.0, off=(-0.3, -0.2, -0.1, 0.1, 0.2, 0.3))
+    assert swept.outcome == "not shown"
+    assert "beside 2 x 5 it serves 100.0% (70.0% to 1" in swept.verdict
+
+
+@pytest.mark.parametrize(("p99", "outcome"), [(0.9, "shown"), (1.0, "shown"), (1.05, "not shown"), (1.3, "refuted")])
+def test_its_p99_must_be_no_longer_than_that_of_a_point_that_may_serve_more(p99: float, outcome: str) -> None:
+    swept = compared(throughput=0.99, p99=p99)
+    assert swept.outcome == outcome
+    assert ("its p99 is" in swept.verdict) is (outcome != "shown")
+
+
+def test_the_p99_of_a_point_that_surely_serves_less_is_not_asked_for() -> None:
+    assert compared(throughput=1.2, p99=1.3).outcome == "shown"
+
+
+def test_fewer_rounds_than_an_interval_needs_show_nothing_and_refute_nothing() -> None:
+    for ours in (0.5, 1.0):
+        swept = compared(throughput=ours, off=ROUNDS[1:])
+        assert swept.outcome == "not shown"
+        assert f"2 x 5 was compared 5 times under overload, {FEWEST_VALUES} are needed" in swept.verdict
+
+
+def test_a_slow_group_that_hits_both_changes_no_ratio() -> None:
+    speeds = [1000, 400, 1000, 700, 300, 900]
+    found = [a_visit(point, number, speed) for number, speed in enumerate(speeds) for point in (DERIVED, OTHER)]
     swept = judged(found, DERIVED)
-    assert swept.holds is holds
-    assert ("less than 95%" in swept.verdict) is not holds
-
-
-def test_a_p99_that_is_surely_longer_than_the_best_points_does_not_hold() -> None:
-    found = [a_visit(DERIVED, n, 990, p99_ms=40) for n in (1, 2, 3)] + [a_visit(OTHER, n, 1000, p99_ms=20) for n in (1, 2, 3)]
-    swept = judged(found, DERIVED)
-    assert not swept.holds
-    assert swept.verdict.endswith("which is worse")
-
-
-def test_a_slow_round_that_hits_both_changes_no_ratio() -> None:
-    speeds = {1: 1000, 2: 400, 3: 1000}
-    found = [a_visit(point, number, speed) for number, speed in speeds.items() for point in (DERIVED, OTHER)]
-    (cell,) = [cell for cell in judged(found, DERIVED).cells if cell.sizing == OTHER]
-    assert (cell.throughput_ratio.low, cell.throughput_ratio.high) == (1, 1)
-
-
-def test_a_machine_too_restless_for_one_point_tells_nothing() -> None:
-    speeds = {1: 1000, 2: 400, 3: 1000}
-    assert judged([a_visit(DERIVED, number, speed) for number, speed in speeds.items()], DERIVED).is_void
-    assert not judged([a_visit(DERIVED, number, 1000 + number) for number in speeds], DERIVED).is_void
+    (ratio,) = [cell.throughput_ratio for cell in swept.cells if cell.throughput_ratio is not None]
+    assert (ratio.low, ratio.high, swept.outcome) == (1, 1, "shown")
 
 
 def test_the_derived_point_must_have_been_measured() -> None:
@@ -54,8 +84,16 @@ def test_the_derived_point_must_have_been_measured() -> None:
         judged([a_visit(OTHER, 1, 100)], DERIVED)
 
 
-def test_rounds_in_which_a_point_was_void_do_not_count() -> None:
-    void = Visit(OTHER, 2, overload=a_step(1000, served=5000, void="late"), normal=a_step(100))
-    swept = judged([a_visit(DERIVED, 1, 100), a_visit(DERIVED, 2, 100), a_visit(OTHER, 1, 90), void], DERIVED)
-    assert swept.best == DERIVED
-    assert {cell.sizing: cell.throughput for cell in swept.cells} == {DERIVED: 100, OTHER: 90}
+def test_visits_that_were_void_do_not_count_and_a_point_of_which_all_were_leaves_the_best_unknown() -> None:
+    ours = [a_visit(DERIVED, number, 100) for number in range(7)]
+    theirs = [a_visit(OTHER, number, 5000 if number == 6 else 90, void="late" if number == 6 else "") for number in range(7)]
+    assert judged([*ours, *theirs], DERIVED).outcome == "shown"
+    swept = judged([*ours, *theirs, a_visit(Sizing(4, 50), 1, 9000, void="late")], DERIVED)
+    assert (swept.outcome, "4 x 50 was compared 0 times under overload" in swept.verdict) == ("not shown", True)
+
+
+def test_what_was_served_whole_says_nothing_of_the_most_that_can_be_served() -> None:
+    found = [a_visit(point, number, 1000, refused=10) for number in range(5) for point in (DERIVED, OTHER)]
+    found += [a_visit(point, number, 1000) for number in range(5, 10) for point in (DERIVED, OTHER)]
+    swept = judged(found, DERIVED)
+    assert (swept.outcome, "2 x 5 was compared 5 times under overload" in swept.verdict) == ("not shown", True)
