@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.conftest import IMAGE, LOCUST_IMAGE
 from tests.cluster.production import SECRET, Production
-from tests.cluster.releases import NAME, READY_SECONDS, CommandError, Inside, run, until
+from tests.cluster.releases import NAME, READY_SECONDS, CommandError, Inside, nothing_was_lost, run, until
 from tests.cluster.unharmed import next_version, unharmed
 
 _BOUNCER: dict[str, Any] = {"pgbouncer": {"enabled": True, "poolSize": 5}}
@@ -71,20 +71,32 @@ def test_a_migration_that_fails_ends_the_upgrade_before_any_pod_is_changed(produ
     production.upgrade()
 
 
-def test_through_a_pgbouncer_upgrades_and_a_pgbouncer_that_goes_fail_no_request(production: Production) -> None:
+def test_upgrades_through_a_pgbouncer_fail_no_request(production: Production) -> None:
     production.upgrade(_BOUNCER)
     until(production.are_ready, 90, "two pods are ready")
     with production.inside() as console:
-        addresses = {pod["status"]["podIP"] for pod in production.pods("pgbouncer")}
-        seen = set(console.query("SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE usename = 'shop'"))
-        assert seen & addresses
+        bouncers = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in production.pods("pgbouncer")}
+        clients = console.query("SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE usename = 'shop'")
+        assert set(clients) & set(bouncers.values())
         with unharmed(production, console):
             production.upgrade({**_BOUNCER, "podAnnotations": {"upgrade": "through"}})
-            for pod in production.pods("pgbouncer"):
-                production.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=true")
-                until(lambda: production.are_ready("pgbouncer"), 90, "two PgBouncers are ready")
-        tested = run("helm", "test", NAME, "--namespace", production.namespace, "--logs", "--timeout=180s")
-        assert "it fits" in tested
+            until(production.are_ready, 90, "two pods are ready")
+        # They run on: one that ends takes the transactions with it that are open.
+        assert bouncers.keys() == {pod["metadata"]["name"] for pod in production.pods("pgbouncer")}
+        assert "it fits" in run("helm", "test", NAME, "--namespace", production.namespace, "--logs", "--timeout=180s")
+
+
+def test_a_pgbouncer_that_goes_costs_open_transactions_and_no_acknowledged_write(production: Production, console: Inside) -> None:
+    production.upgrade(_BOUNCER)
+    before = console.levels()
+    with console.load() as seen:
+        for pod in production.pods("pgbouncer"):
+            production.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=true")
+            until(lambda: production.are_ready("pgbouncer"), 90, "two PgBouncers are ready")
+        until(production.are_ready, 90, "two pods are ready")
+    assert production.restarts() == 0
+    assert seen.totals["sent"] > 50 * seen.totals["failed"], str(seen)
+    assert nothing_was_lost([seen], before, console.levels())
 
 
 def test_pods_that_migrate_need_no_hook_and_say_what_the_role_may_hold(production: Production) -> None:

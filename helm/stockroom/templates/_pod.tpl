@@ -235,12 +235,18 @@ env: {{- include "stockroom.env" $root | nindent 2 }}
 {{/* A change of these restarts pods. What a Secret of yours holds is seen only where Helm can look at the cluster. */}}
 {{- define "stockroom.podAnnotations" -}}
 checksum/config: {{ include "stockroom.settings" . | sha256sum }}
-{{- with .Values.existingSecret }}
-{{- with lookup "v1" "Secret" $.Release.Namespace . }}
-checksum/secret: {{ toJson .data | sha256sum }}
-{{- end }}
+{{- with include "stockroom.secretChecksum" . }}
+{{ . }}
 {{- end }}
 {{- with .Values.podAnnotations }}
 {{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "stockroom.secretChecksum" -}}
+{{- with .Values.existingSecret }}
+{{- with lookup "v1" "Secret" $.Release.Namespace . -}}
+checksum/secret: {{ toJson .data | sha256sum }}
+{{- end }}
 {{- end }}
 {{- end -}}
