@@ -8,7 +8,7 @@ FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
 RUN python -m venv --without-pip /opt/stockroom && python -m venv /opt/build
 WORKDIR /source
-# otel.txt instead also installs what traces need (docs/operations/logs.md).
+# otel.txt instead also installs what traces need (docs/operations/logs.md), locust.txt Locust (docs/kubernetes.md).
 ARG REQUIREMENTS=run.txt
 COPY requirements/${REQUIREMENTS} requirements/build.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \

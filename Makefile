@@ -7,7 +7,9 @@
 # Given on the command line only (make up ARGS="--port 8001"): a variable of that name in the environment is somebody else's.
 ARGS =
 IMAGE =
+LOCUST_IMAGE =
 POSTGRES_IMAGE =
+PGBOUNCER_IMAGE =
 
 # The newest Python that fits and can make virtual environments, else the newest that fits, so that the message can name what it lacks.
 version_fits = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -43,8 +45,8 @@ test: .venv/installed ## run the tests; ARGS="tests/api -k reserve" and the like
 	.venv/bin/python -m pytest $(ARGS)
 
 # With its own conftest alone: it needs no PostgreSQL here.
-test-cluster: .venv/installed ## test the chart on the cluster of KUBECONFIG: some twenty minutes; IMAGE=stockroom:dev is on its nodes, and POSTGRES_IMAGE if not the chart's
-	STOCKROOM_IMAGE="$(IMAGE)" POSTGRES_IMAGE="$(POSTGRES_IMAGE)" .venv/bin/python -m pytest -n 0 -p no:randomly --confcutdir=tests/cluster -o testpaths=tests/cluster $(ARGS)
+test-cluster: .venv/installed ## test the chart on the cluster of KUBECONFIG: some thirty minutes; the nodes have IMAGE and LOCUST_IMAGE, and POSTGRES_IMAGE and PGBOUNCER_IMAGE if not the chart's
+	STOCKROOM_IMAGE="$(IMAGE)" LOCUST_IMAGE="$(LOCUST_IMAGE)" POSTGRES_IMAGE="$(POSTGRES_IMAGE)" PGBOUNCER_IMAGE="$(PGBOUNCER_IMAGE)" .venv/bin/python -m pytest -n 0 -p no:randomly --confcutdir=tests/cluster -o testpaths=tests/cluster $(ARGS)
 
 # With a seed of its own each time; what it finds tells how to repeat it.
 fuzz: .venv/installed ## let schemathesis look for answers that OpenAPI does not promise; ARGS=3600 for an hour instead of five minutes
@@ -88,6 +90,7 @@ lock: .venv/installed ## write requirements/ anew from pyproject.toml; ARGS=--up
 	$(compile) --extra embedded --extra loadtest --extra locust --extra otel --group dev --output-file requirements/dev.txt pyproject.toml
 	$(compile) --no-annotate --extra loadtest --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
 	$(compile) --no-annotate --extra loadtest --extra otel --constraint requirements/dev.txt --output-file requirements/otel.txt pyproject.toml
+	$(compile) --no-annotate --extra loadtest --extra locust --constraint requirements/dev.txt --output-file requirements/locust.txt pyproject.toml
 	echo hatchling | $(compile) --no-annotate --constraint requirements/dev.txt --output-file requirements/build.txt -
 
 clean: ## remove .venv and the tools' caches, never the data in .stockroom

@@ -176,9 +176,9 @@ def _shown(decision: "Plan | Refusal", output_format: Format, limits_set: set[st
     settings = {_SETTINGS.get(name, name): value for name, value in _given(decision.inputs)}
     # One setting stands for the replicas, the surge and those that still end.
     settings["job_worker_pods"] = decision.arithmetic.peak_job_pods
-    return "\n".join(
-        [*lines, *(f"APP_{name.upper()}={_number(value)}" for name, value in settings.items() if name in Settings.model_fields)]
-    )
+    lines += [f"APP_{name.upper()}={_number(value)}" for name, value in settings.items() if name in Settings.model_fields]
+    # No setting: what the plain manifests' `stockroom migrate --connection-limit` takes.
+    return "\n".join([*lines, f"ROLE_CONNECTION_LIMIT={decision.role_connections}"])
 
 
 _DERIVED = ("standing_waiters_per_worker", "password_cores_per_worker")

@@ -66,16 +66,23 @@ def drain(port: _Port = None) -> None:
     time.sleep(settings.drain_seconds)
 
 
-def worker() -> None:
+def worker(
+    health_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file for probes: touched every 5 seconds, it says `ready` while there is a database to work on, else `waiting`."
+        ),
+    ] = None,
+) -> None:
     """Run jobs alone: reservations that expire, clean-up, stalled jobs."""
     from app.core.logging import configure_logging
     from app.core.orphans import end_with_parent
-    from app.jobs.worker import run_worker
+    from app.jobs.worker import Health, run_worker
 
     end_with_parent()
     settings = with_running_database(get_settings())
     configure_logging(settings)
-    asyncio.run(run_worker(settings))
+    asyncio.run(run_worker(settings, Health(health_file)))
 
 
 def with_running_database(settings: Settings) -> Settings:

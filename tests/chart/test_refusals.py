@@ -7,6 +7,7 @@ import pytest
 from app.capacity.inputs import Inputs
 from app.capacity.model import Plan, Refusal, plan
 from tests.chart.conftest import Refused, Render
+from tests.chart.options import production
 
 
 class TestCapacity:
@@ -104,6 +105,14 @@ def test_production_tells_at_once_all_that_it_lacks(refused: Refused) -> None:
     [
         ({"resources": {"limits": {"cpu": None}}}, "resources.limits.cpu is not set"),
         ({"cloudNativePG": {"enabled": True}}, "cloudNativePG.enabled is for mode production"),
+        (
+            production(cloudNativePG={"enabled": True, "extraSpec": {"postgresql": {"parameters": {"max_connections": "500"}}}}),
+            "the plan rests on it, so set capacity.maxConnections instead",
+        ),
+        (
+            production(cloudNativePG={"enabled": True, "extraSpec": {"managed": {"roles": [{"name": "stockroom"}]}}}),
+            "names the role stockroom, which the chart manages",
+        ),
         ({"terminationGracePeriodSeconds": 29}, "make it at least 30 (2 x drainSeconds 5 + shutdownSeconds 15 + 5)"),
         (
             {"drainSeconds": 20.5, "terminationGracePeriodSeconds": 60},

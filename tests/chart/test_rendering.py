@@ -10,6 +10,9 @@ from tests.chart.conftest import Render
 from tests.chart.manifests import Object, containers, environment
 from tests.chart.options import OPTIONS, production
 
+HELM_TIMEOUT_SECONDS = 300
+"""What `helm install` waits for a hook unless told otherwise."""
+
 
 def pod_of(workload: Object) -> Object:
     found: Object = workload["spec"]["template"]
@@ -76,6 +79,17 @@ class TestMigrations:
         assert not any(found["metadata"].get("annotations", {}).get("helm.sh/hook", "test") != "test" for found in manifests)
         assert "migrate" in [container["name"] for container in pod_of(manifests.get("Deployment"))["spec"]["initContainers"]]
 
+    def test_pods_that_migrate_a_database_of_yours_limit_its_role_and_plain_manifests_can_change_the_limit(self, render: Render) -> None:
+        manifests = render(production(migrations={"by": "pods"}))
+        (migrate,) = pod_of(manifests.get("Deployment"))["spec"]["initContainers"]
+        assert migrate["args"][-2:] == ["--connection-limit", "$(ROLE_CONNECTION_LIMIT)"]
+        assert manifests.get("ConfigMap")["data"]["ROLE_CONNECTION_LIMIT"] == "43"
+        by_hook = pod_of(render(production()).get("Job", "stockroom-migrate"))["spec"]["containers"][0]
+        assert by_hook["args"][-2:] == ["--connection-limit", "43"]
+
+    def test_the_job_is_given_up_before_helm_would_stop_waiting_for_it(self, render: Render) -> None:
+        assert render(production()).get("Job", "stockroom-migrate")["spec"]["activeDeadlineSeconds"] < HELM_TIMEOUT_SECONDS
+
 
 class TestProbesAndStopping:
     def test_liveness_never_looks_at_the_database(self, render: Render) -> None:
@@ -89,6 +103,12 @@ class TestProbesAndStopping:
         assert pod_of(render(values).get("Deployment"))["spec"]["terminationGracePeriodSeconds"] == 76
         settings = render(values).get("ConfigMap")["data"]
         assert (settings["APP_DRAIN_SECONDS"], settings["APP_SHUTDOWN_SECONDS"]) == ("20.5", "30")
+
+    def test_a_worker_is_restarted_when_its_loop_stands_still_and_ready_while_it_has_a_database(self, render: Render) -> None:
+        (worker,) = pod_of(render().get("Deployment", "stockroom-worker"))["spec"]["containers"]
+        assert worker["args"] == ["worker", "--health-file", "/dev/shm/worker"]
+        assert worker["livenessProbe"]["exec"]["command"][-1] == 'test "$(find /dev/shm/worker -mmin -1)"'
+        assert worker["readinessProbe"]["exec"]["command"] == ["grep", "-q", "ready", "/dev/shm/worker"]
 
 
 class TestScaling:
@@ -105,6 +125,17 @@ class TestScaling:
     def test_without_a_limit_the_number_of_workers_is_said(self, render: Render) -> None:
         values = {"resources": {"limits": {"cpu": None}}, "capacity": {"workersPerPodCeiling": 1}}
         assert environment(api(render, values))["APP_CPU_LIMIT"] == "1"
+
+    def test_pgbouncers_go_one_at_a_time_whoever_makes_their_pods(self, render: Render) -> None:
+        for option, label in (
+            ("a PgBouncer of ours", ("app.kubernetes.io/component", "pgbouncer")),
+            ("CloudNativePG with its Pooler", ("cnpg.io/poolerName", "stockroom-pgbouncer")),
+        ):
+            budget = render(OPTIONS[option]).get("PodDisruptionBudget", "stockroom-pgbouncer")["spec"]
+            assert budget["maxUnavailable"] == 1
+            assert label in budget["selector"]["matchLabels"].items()
+        single = render(production(pgbouncer={"enabled": True, "replicas": 1}))
+        assert ("PodDisruptionBudget", "stockroom-pgbouncer") not in single
 
     def test_a_budget_lets_pods_go_that_are_not_ready_anyway(self, render: Render) -> None:
         assert render().get("PodDisruptionBudget")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
@@ -162,6 +193,31 @@ class TestSecrets:
             return found
 
         assert checksum({}) != checksum({"settings": {"APP_LOG_LEVEL": "debug"}})
+
+
+def test_what_is_said_besides_of_a_cloudnativepg_cluster_is_merged_with_the_plan(render: Render) -> None:
+    extra = {
+        "backup": {"retentionPolicy": "30d"},
+        "bootstrap": {"recovery": {"source": "origin"}},
+        "managed": {"roles": [{"name": "reporting", "connectionLimit": 2}]},
+        "postgresql": {"parameters": {"shared_buffers": "1GB"}, "synchronous": {"method": "any", "number": 1}},
+    }
+    values = production(cloudNativePG={"enabled": True, "extraSpec": extra}) | {
+        "capacity": {"maxConnections": 250, "reservedConnections": 2}
+    }
+    spec = render(values).get("Cluster", "stockroom-db")["spec"]
+    assert spec["postgresql"] == {
+        "parameters": {
+            "max_connections": "250",
+            "superuser_reserved_connections": "3",
+            "reserved_connections": "2",
+            "shared_buffers": "1GB",
+        },
+        "synchronous": {"method": "any", "number": 1},
+    }
+    assert [(role["name"], role["connectionLimit"]) for role in spec["managed"]["roles"]] == [("stockroom", 43), ("reporting", 2)]
+    assert spec["bootstrap"] == {"recovery": {"source": "origin"}}
+    assert spec["backup"] == {"retentionPolicy": "30d"}
 
 
 def test_users_and_groups_can_be_unset_for_openshift(render: Render) -> None:

@@ -56,6 +56,7 @@ class TestPlan:
         settings = dict(line.split("=") for line in out.splitlines() if not line.startswith("#"))
         assert code == 0
         assert settings["APP_REPLICA_CEILING"] == "4"
+        assert settings["ROLE_CONNECTION_LIMIT"] in next(line for line in table.splitlines() if line.startswith("role's connections"))
         assert stockroom("capacity", "plan", *SMALL_POD, **settings)[1] == table
 
     def test_as_environment_keeps_the_peak_of_the_job_workers(self, stockroom: Stockroom) -> None:

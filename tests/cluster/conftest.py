@@ -11,8 +11,10 @@ import pytest
 
 from tests.cluster.releases import CommandError, Inside, Release, nodes, run, until
 
-_IMAGE = os.environ.get("STOCKROOM_IMAGE", "")
+IMAGE = os.environ.get("STOCKROOM_IMAGE", "")
+LOCUST_IMAGE = os.environ.get("LOCUST_IMAGE", "")
 _POSTGRES_IMAGE = os.environ.get("POSTGRES_IMAGE", "")
+_PGBOUNCER_IMAGE = os.environ.get("PGBOUNCER_IMAGE", "")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -24,10 +26,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def _missing() -> list[str]:
     missing = [f"{program} is not on the PATH" for program in ("kubectl", "helm") if shutil.which(program) is None]
-    if not _IMAGE:
+    if not (IMAGE and LOCUST_IMAGE):
         missing.append(
-            "which image? build it and bring it to the nodes, then name it:\n"
-            "      docker build --tag stockroom:dev . && kind load docker-image stockroom:dev && make test-cluster IMAGE=stockroom:dev"
+            "which images? build them, the second with Locust, bring them to the nodes, then name them:\n"
+            "      docker build --tag stockroom:dev .\n"
+            "      docker build --tag stockroom-locust:dev --build-arg REQUIREMENTS=locust.txt .\n"
+            "      kind load docker-image stockroom:dev stockroom-locust:dev\n"
+            "      make test-cluster IMAGE=stockroom:dev LOCUST_IMAGE=stockroom-locust:dev"
         )
     if shutil.which("kubectl") is not None:
         asked = subprocess.run(["kubectl", "get", "--raw", "/readyz", "--request-timeout=10s"], capture_output=True, text=True, check=False)
@@ -39,16 +44,24 @@ def _missing() -> list[str]:
 @pytest.fixture(scope="session")
 def values() -> dict[str, Any]:
     """The images that the nodes have."""
-    given: dict[str, Any] = {"image": _parts(_IMAGE)}
+    given: dict[str, Any] = {"image": _parts(IMAGE)}
     if _POSTGRES_IMAGE:
         given["evaluation"] = {"postgres": {"image": _parts(_POSTGRES_IMAGE)}}
+    if _PGBOUNCER_IMAGE:
+        given["pgbouncer"] = {"image": _parts(_PGBOUNCER_IMAGE)}
     return given
+
+
+@pytest.fixture(scope="session")
+def known_kinds() -> set[str]:
+    """What the API server knows, of Kubernetes and of operators."""
+    return {line.split()[-1] for line in run("kubectl", "api-resources", "--no-headers").splitlines()}
 
 
 @pytest.fixture
 def empty_namespace(values: dict[str, Any]) -> Iterator[Release]:
     """A namespace in which nothing is installed."""
-    release = Release(f"stockroom-test-{uuid4().hex[:6]}", values, _IMAGE)
+    release = Release(f"stockroom-test-{uuid4().hex[:6]}", values, IMAGE, LOCUST_IMAGE)
     release.create_namespace()
     yield release
     release.delete_namespace()
@@ -57,7 +70,7 @@ def empty_namespace(values: dict[str, Any]) -> Iterator[Release]:
 @pytest.fixture(scope="session")
 def installed(values: dict[str, Any]) -> Iterator[tuple[Release, float]]:
     """The evaluation, installed, and the seconds until it was ready."""
-    release = Release(f"stockroom-test-{uuid4().hex[:6]}", values, _IMAGE)
+    release = Release(f"stockroom-test-{uuid4().hex[:6]}", values, IMAGE, LOCUST_IMAGE)
     release.create_namespace()
     try:
         try:

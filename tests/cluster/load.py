@@ -245,7 +245,7 @@ async def main() -> None:
     """Run until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    parser.add_argument("--email", required=True)
+    parser.add_argument("--email", default="admin@example.com")
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--rate", type=float, default=30.0)
     parser.add_argument("--levels", action="store_true", help="only tell the units on hand")

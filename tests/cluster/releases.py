@@ -12,6 +12,7 @@ from typing import Any
 
 CHART = Path(__file__).parents[2] / "helm/stockroom"
 LOAD = Path(__file__).with_name("load.py").read_text(encoding="utf-8")
+LOCUSTS = Path(__file__).with_name("locusts.py").read_text(encoding="utf-8")
 NAME = "stockroom"
 READY_SECONDS = 180
 _RESTRICTED: dict[str, Any] = {
@@ -62,12 +63,15 @@ class Release:
 
     Args:
         values: of the chart, for every install and upgrade.
+        image: what looks from inside is started from.
+        locust_image: the same with Locust.
     """
 
-    def __init__(self, namespace: str, values: dict[str, Any], image: str) -> None:
+    def __init__(self, namespace: str, values: dict[str, Any], image: str, locust_image: str) -> None:
         self.namespace = namespace
-        self._values = values
+        self.values = values
         self._image = image
+        self._locust_image = locust_image
 
     def create_namespace(self) -> None:
         """Make it."""
@@ -93,7 +97,7 @@ class Release:
 
     def helm(self, command: str, values: dict[str, Any] | None = None, *arguments: str) -> str:
         """Install, upgrade or render with the release's values and others."""
-        given = json.dumps(_merged(self._values, values or {}))
+        given = json.dumps(merged(self.values, values or {}))
         return run("helm", command, NAME, str(CHART), "--namespace", self.namespace, "--values", "-", *arguments, given=given)
 
     def install(self, values: dict[str, Any] | None = None) -> float:
@@ -133,6 +137,10 @@ class Release:
         data = json.loads(self.kubectl("get", "secret", NAME, "--output", "json"))["data"]
         return base64.b64decode(data[key]).decode()
 
+    def superuser_url(self) -> str:
+        """Of the database, by a superuser: it takes none of the role's connections, but one of those that are left to others."""
+        return f"postgresql://postgres:{self.secret('postgres-password')}@{NAME}-postgres/stockroom"
+
     def node_of_database(self) -> str:
         """Where PostgreSQL runs."""
         (pod,) = self.pods("postgres")
@@ -140,19 +148,30 @@ class Release:
         return node
 
     @contextmanager
-    def inside(self, name: str = "console") -> Iterator["Inside"]:
-        """A pod of Stockroom's image that waits for commands, on PostgreSQL's node."""
+    def inside(self) -> Iterator["Inside"]:
+        """A pod that waits for commands, on PostgreSQL's node."""
+        with self._waiting("console", self._image) as console:
+            yield console
+
+    @contextmanager
+    def locust(self, *, clients: int = 16, rate: float = 32) -> Iterator["Seen"]:
+        """Locust's clients at work while the block runs; what they saw is complete after it."""
+        with self._waiting("locust", self._locust_image) as pod, pod.load(LOCUSTS, clients=clients, rate=rate) as seen:
+            yield seen
+
+    @contextmanager
+    def _waiting(self, name: str, image: str) -> Iterator["Inside"]:
         container = {
             "name": name,
-            "image": self._image,
+            "image": image,
             "command": ["python", "-c", "import signal; signal.pause()"],
             "env": [
                 {"name": "PASSWORD", "value": self.secret("admin-password")},
-                # A superuser, so that it takes none of the role's connections; one of those that are left to others.
-                {"name": "DATABASE_URL", "value": f"postgresql://postgres:{self.secret('postgres-password')}@{NAME}-postgres/stockroom"},
+                {"name": "DATABASE_URL", "value": self.superuser_url()},
             ],
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
             "securityContext": _RESTRICTED,
+            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
         }
         pod = {
             "apiVersion": "v1",
@@ -165,6 +184,7 @@ class Release:
                 "terminationGracePeriodSeconds": 0,
                 "securityContext": {"runAsUser": 65532, "runAsGroup": 65532},
                 "containers": [container],
+                "volumes": [{"name": "tmp", "emptyDir": {}}],
             },
         }
         self.apply(pod)
@@ -223,33 +243,34 @@ class Inside:
 
     def levels(self) -> dict[str, int]:
         """Units on hand of what the load adds to."""
-        with self._load("--levels") as process:
+        with self._running(LOAD, "--levels") as process:
             levels: dict[str, int] = json.loads(process.communicate()[0].splitlines()[-1])["levels"]
         return levels
 
     @contextmanager
-    def load(self, *, clients: int = 16, rate: float = 40) -> Iterator[Seen]:
+    def load(self, script: str = LOAD, *, clients: int = 16, rate: float = 40) -> Iterator[Seen]:
         """Keep-alive clients at work while the block runs; what they saw is complete after it."""
         seen = Seen()
-        with self._load("--clients", str(clients), "--rate", str(rate)) as process:
+        with self._running(script, "--clients", str(clients), "--rate", str(rate)) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            first = process.stdout.readline()
+            first = next((line for line in process.stdout if line.startswith("{")), "nothing")
             assert "started" in first, f"the load did not start: {first}"
             try:
                 yield seen
             finally:
                 process.stdin.close()
-                lines = [json.loads(line) for line in process.stdout]
-                assert process.wait() == 0, "the load ended with an error, or its connection was lost"
+                lines = [json.loads(line) for line in process.stdout if line.startswith("{")]
+                code = process.wait()
                 seen.failures += [line for line in lines if "failed" in line]
-                seen.totals |= next(line["totals"] for line in lines if "totals" in line)
+                seen.totals |= next((line["totals"] for line in lines if "totals" in line), {"exit_code": code})
                 print(seen)  # noqa: T201 - what `pytest -s` and a failure show
+                assert code == 0 or seen.failures, "the load ended with an error, or its connection was lost"
 
-    def _load(self, *arguments: str) -> "subprocess.Popen[str]":
-        script = ["python", "-c", LOAD, f"http://{NAME}", "--email", "admin@example.com", *arguments]
+    def _running(self, script: str, *arguments: str) -> "subprocess.Popen[str]":
+        command = ["python", "-c", script, f"http://{NAME}", *arguments]
         return subprocess.Popen(
-            ["kubectl", "--namespace", self._release.namespace, "exec", "--stdin", self._name, "--", *script],
+            ["kubectl", "--namespace", self._release.namespace, "exec", "--stdin", self._name, "--", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -283,9 +304,10 @@ def nothing_was_lost(seen: Sequence[Seen], before: dict[str, int], after: dict[s
     return True
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Values with others over them, as Helm merges them."""
+    both = dict(below)
     for name, value in above.items():
-        old = merged.get(name)
-        merged[name] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
+        old = both.get(name)
+        both[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both

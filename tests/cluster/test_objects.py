@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.cluster.releases import Release, run
+from tests.cluster.releases import Release
 
 _PRODUCTION: dict[str, Any] = {"mode": "production", "existingSecret": "stockroom-secrets", "capacity": {"maxConnections": 200}}
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -30,15 +30,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def somewhere(values: dict[str, Any]) -> Iterator[Release]:
-    release = Release(f"stockroom-test-{uuid4().hex[:6]}", values, "")
+    release = Release(f"stockroom-test-{uuid4().hex[:6]}", values, "", "")
     release.create_namespace()
     yield release
     release.delete_namespace()
-
-
-@pytest.fixture(scope="module")
-def known_kinds() -> set[str]:
-    return {line.split()[-1] for line in run("kubectl", "api-resources", "--no-headers").splitlines()}
 
 
 @pytest.mark.parametrize("option", _OPTIONS)

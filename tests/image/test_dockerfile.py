@@ -34,7 +34,7 @@ def test_every_package_of_others_comes_by_hash() -> None:
     assert all("--require-hashes" in install or "--no-index" in install for install in installs)
 
 
-@pytest.mark.parametrize("lock", ["run.txt", "build.txt"])
+@pytest.mark.parametrize("lock", ["run.txt", "otel.txt", "locust.txt", "build.txt"])
 def test_what_the_image_installs_was_tested(lock: str) -> None:
     tested = _versions("dev.txt")
     assert _versions(lock).items() <= tested.items()

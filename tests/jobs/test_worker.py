@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,21 @@ import pytest
 
 from app.core.config import Settings
 from app.core.db import Database, ReadSession
-from app.jobs.worker import run_worker
+from app.jobs.worker import Health, run_worker
 from app.services.stock import reconcile
 from tests.shop import API, level, reserve, stock_of
 
 START_SECONDS = 30
 
 
-@asynccontextmanager
-async def working(settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+def working(settings: Settings) -> AbstractAsyncContextManager[asyncio.Task[None]]:
     """A worker in this process."""
-    task = asyncio.create_task(run_worker(settings))
+    return running(run_worker(settings))
+
+
+@asynccontextmanager
+async def running(worker: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(worker)
     try:
         yield task
     finally:
@@ -122,6 +126,29 @@ async def test_a_worker_without_a_database_can_be_stopped_at_once(settings: Sett
     await asyncio.wait([task], timeout=10)
     assert task.cancelled()
     assert time.monotonic() - started < 2
+
+
+async def test_probes_see_in_a_file_that_the_loop_turns_and_whether_there_is_a_database(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.worker._BEAT_SECONDS", 0.05)
+    file = tmp_path / "health"
+
+    async def says(state: str) -> bool:
+        return file.exists() and file.read_text() == f"{state}\n"
+
+    async def is_touched_again(since: int) -> bool:
+        return file.stat().st_mtime_ns > since
+
+    async with running(run_worker(settings.with_database("postgresql://stockroom@127.0.0.1:1/stockroom"), Health(file))):
+        await until(lambda: says("waiting"))
+        touched = file.stat().st_mtime_ns
+        await until(lambda: is_touched_again(touched))
+    async with running(run_worker(settings, Health(file))):
+        await until(lambda: says("ready"))
+        touched = file.stat().st_mtime_ns
+        await until(lambda: is_touched_again(touched))
+    assert await says("waiting")
 
 
 async def test_a_worker_gives_the_signal_back_when_it_is_done(settings: Settings) -> None:

@@ -64,6 +64,17 @@
 {{- if and $values.httpRoute.enabled (not $values.httpRoute.parentRefs) -}}
 {{- $wrong = append $wrong "httpRoute.enabled needs httpRoute.parentRefs: the Gateway that it belongs to" -}}
 {{- end -}}
+{{- $parameters := dig "postgresql" "parameters" (dict) $values.cloudNativePG.extraSpec -}}
+{{- range $parameter, $value := dict "max_connections" "maxConnections" "superuser_reserved_connections" "superuserReservedConnections" "reserved_connections" "reservedConnections" -}}
+{{- if hasKey $parameters $parameter -}}
+{{- $wrong = append $wrong (printf "cloudNativePG.extraSpec.postgresql.parameters.%s: the plan rests on it, so set capacity.%s instead" $parameter $value) -}}
+{{- end -}}
+{{- end -}}
+{{- range dig "managed" "roles" list $values.cloudNativePG.extraSpec -}}
+{{- if eq .name "stockroom" -}}
+{{- $wrong = append $wrong "cloudNativePG.extraSpec.managed.roles names the role stockroom, which the chart manages with the plan's connection limit: leave it out" -}}
+{{- end -}}
+{{- end -}}
 {{- if $wrong -}}
 {{- fail (printf "\n\nThese values cannot be used:\n  - %s\n" (join "\n  - " $wrong)) -}}
 {{- end -}}

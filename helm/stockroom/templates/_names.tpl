@@ -64,6 +64,11 @@ app.kubernetes.io/part-of: stockroom
 {{- if or (eq .Values.mode "evaluation") .Values.cloudNativePG.enabled }}true{{ end -}}
 {{- end -}}
 
+{{/* Whether the init container that migrates also limits the role: elsewhere the Job does, or whoever makes the database. */}}
+{{- define "stockroom.migrationLimitsRole" -}}
+{{- if and (include "stockroom.migratesInPods" .) (not (include "stockroom.makesDatabase" .)) }}true{{ end -}}
+{{- end -}}
+
 {{/* Whether the pods migrate in an init container, or a hook before they are changed. */}}
 {{- define "stockroom.migratesInPods" -}}
 {{- if or (include "stockroom.makesDatabase" .) (eq .Values.migrations.by "pods") }}true{{ end -}}

@@ -22,6 +22,20 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* Takes (list $ component). Each roll-out is spread by itself, or the old pods would decide where the new ones go. */}}
+{{- define "stockroom.topologySpread" -}}
+{{- $root := index . 0 -}}{{- $component := index . 1 -}}
+{{- with $root.Values.topologySpread -}}
+topologySpreadConstraints:
+  {{- range . }}
+  - {{ toYaml . | indent 4 | trim }}
+    labelSelector:
+      matchLabels: {{- include "stockroom.selectorLabels" (list $root $component) | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
 {{/* Without what is unset (null, or "" for a parent chart, which cannot pass null on): OpenShift chooses users and groups itself. */}}
 {{- define "stockroom.podSecurityContext" -}}
 {{- $context := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
@@ -98,6 +112,10 @@ securityContext: {{- include "stockroom.securityContext" . | nindent 2 }}
 {{- $optional := dict "APP_WORKERS_CEILING" $in.workersPerPodCeiling "APP_PGBOUNCER_MAX_CLIENT_CONNECTIONS" $in.pgbouncerMaxClientConnections "APP_DATABASE_CORES" $in.databaseCores "APP_ARRIVAL_RATE_PER_WORKER_PER_SECOND" $in.arrivalRatePerWorkerPerSecond -}}
 {{- range $name, $value := $optional -}}
 {{- if not (kindIs "invalid" $value) -}}{{- $_ := set $settings $name (include "stockroom.text" $value) -}}{{- end -}}
+{{- end -}}
+{{- if include "stockroom.migrationLimitsRole" . -}}
+{{- /* Here, because plain manifests change it with the numbers that it follows from. */ -}}
+{{- $_ := set $settings "ROLE_CONNECTION_LIMIT" (include "stockroom.text" (include "stockroom.plan" . | fromJson).roleLimit) -}}
 {{- end -}}
 {{- toYaml $settings -}}
 {{- end -}}
@@ -177,7 +195,7 @@ securityContext: {{- include "stockroom.securityContext" . | nindent 2 }}
 {{- if include "stockroom.migratesInPods" . }}
 - name: migrate
   {{- include "stockroom.container" . | nindent 2 }}
-  args: [migrate, --wait-seconds, "300"]
+  args: [migrate, --wait-seconds, "300"{{ if include "stockroom.migrationLimitsRole" . }}, --connection-limit, $(ROLE_CONNECTION_LIMIT){{ end }}]
   {{- include "stockroom.initRest" (list . .Values.resources) | nindent 2 }}
 {{- else }}
 {{ include "stockroom.awaitSchema" (list . .Values.resources) }}
@@ -217,12 +235,18 @@ env: {{- include "stockroom.env" $root | nindent 2 }}
 {{/* A change of these restarts pods. What a Secret of yours holds is seen only where Helm can look at the cluster. */}}
 {{- define "stockroom.podAnnotations" -}}
 checksum/config: {{ include "stockroom.settings" . | sha256sum }}
-{{- with .Values.existingSecret }}
-{{- with lookup "v1" "Secret" $.Release.Namespace . }}
-checksum/secret: {{ toJson .data | sha256sum }}
-{{- end }}
+{{- with include "stockroom.secretChecksum" . }}
+{{ . }}
 {{- end }}
 {{- with .Values.podAnnotations }}
 {{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "stockroom.secretChecksum" -}}
+{{- with .Values.existingSecret }}
+{{- with lookup "v1" "Secret" $.Release.Namespace . -}}
+checksum/secret: {{ toJson .data | sha256sum }}
+{{- end }}
 {{- end }}
 {{- end -}}
