@@ -12,6 +12,7 @@ from procrastinate.exceptions import ConnectorException
 from app.core.config import Settings
 from app.core.db import Database
 from app.core.logging import reason_of
+from app.jobs import metrics
 from app.jobs.tasks import jobs
 
 _log = structlog.get_logger()
@@ -37,7 +38,8 @@ async def run_worker(settings: Settings) -> None:
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, work.cancel)
     try:
-        await work
+        with metrics.served(settings, jobs.tasks):
+            await work
     except asyncio.CancelledError:
         # Only a signal is an answer; whoever cancelled this coroutine has to see it.
         if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -76,6 +78,7 @@ async def _run_procrastinate(url: str, database: Database, settings: Settings) -
                 delete_jobs="successful",
                 shutdown_graceful_timeout=settings.shutdown_seconds,
                 additional_context={"database": database, "settings": settings},
+                worker_middleware=[metrics.measured],
             )
         finally:
             await connector.close_async()
