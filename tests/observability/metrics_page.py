@@ -29,7 +29,7 @@ Made by `make docs` from the metrics themselves. The api's pods serve `/metrics`
 
 | how the objectives are measured | |
 |---|---|
-| requests | `stockroom_http_request_duration_seconds_count` without probes, and `stockroom_admission_refusals_total` less those refused late, which are in both |
+| requests | `stockroom_http_request_duration_seconds_count` without probes, and `stockroom_admission_refusals_total` less the late ones, which are in both |
 | failed | those with a status of 500 and above, and all that was refused |
 | slow | those above the bound `le` of `objectives.latencySeconds` |
 """
