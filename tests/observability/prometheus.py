@@ -23,7 +23,7 @@ NAMESPACE = "shop"
 SPEED = 120
 """How much shorter windows are: five minutes are 2.5 seconds, of which four or five scrapes are."""
 
-_CHART = Path(__file__).parents[2] / "helm" / "stockroom"
+CHART = Path(__file__).parents[2] / "helm" / "stockroom"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _WINDOW = re.compile(r"\[(\d+)([smhd])\]")
 _SCRAPE_MS = 500
@@ -31,12 +31,16 @@ _SCRAPE_MS = 500
 Group = dict[str, Any]
 
 
+def rendered(values: dict[str, Any]) -> dict[str, str]:
+    """The chart's texts by template."""
+    return helm.Chart.load(CHART).render(values, name="stockroom", namespace=NAMESPACE)
+
+
 def rule_groups(values: dict[str, Any] | None = None) -> list[Group]:
     """The rules as the chart renders them."""
-    rendered = helm.Chart.load(_CHART).render(
-        {**(values or {}), "prometheusRule": {"enabled": True}}, name="stockroom", namespace=NAMESPACE
-    )
-    groups: list[Group] = yaml.safe_load(rendered["stockroom/templates/prometheusrule.yaml"])["spec"]["groups"]
+    values = values or {}
+    texts = rendered({**values, "prometheusRule": {"enabled": True, **values.get("prometheusRule", {})}})
+    groups: list[Group] = yaml.safe_load(texts["stockroom/templates/prometheusrule.yaml"])["spec"]["groups"]
     return groups
 
 
