@@ -105,7 +105,7 @@ class TestDashboards:
     def test_the_objectives_reach_them(self) -> None:
         objectives = {"availabilityPercent": 99.95, "latencyPercent": 95, "latencySeconds": "0.5"}
         values = {
-            "dashboards": {"enabled": True, "labels": {"mine": "yes"}, "annotations": {"grafana_folder": "Shop"}},
+            "dashboards": {"enabled": True, "label": "mine", "labelValue": "yes", "annotations": {"grafana_folder": "Shop"}},
             "objectives": objectives,
         }
         found = config_maps(values)["stockroom-dashboard-service"]
