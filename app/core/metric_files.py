@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "stockroom-metrics-"
 _OWNER = "owner"
 _LOCK = "lock"
+_WAIT_SECONDS = 1.0
 
 
 def make_folder() -> Path:
@@ -66,9 +68,15 @@ def forget(folder: Path, process_id: int) -> None:
 
 @contextmanager
 def _locked(folder: Path, kind: int) -> Iterator[None]:
+    """Hold the lock, or after a second go on without it: nobody shall hang because a process that has it is frozen."""
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    deadline = time.monotonic() + _WAIT_SECONDS
     try:
-        fcntl.flock(descriptor, kind)
+        while time.monotonic() < deadline:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                break
+            time.sleep(0.002)
         yield
     finally:
         os.close(descriptor)

@@ -11,7 +11,7 @@ from procrastinate.worker import Worker
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, Metric, start_http_server
 from prometheus_client.registry import Collector
 
-from app.core.config import Settings
+from app.core.config import Settings, SettingsError
 from app.core.exposition import build_info
 
 JOBS_TOTAL = Counter(
@@ -56,6 +56,9 @@ def served(settings: Settings, tasks: Iterable[str]) -> Iterator[None]:
 
     Args:
         tasks: which there are; they are told from the start, at zero.
+
+    Raises:
+        SettingsError: the port is taken, or the address not one of this machine's.
     """
     if settings.worker_metrics_port is None:
         yield
@@ -66,7 +69,13 @@ def served(settings: Settings, tasks: Iterable[str]) -> Iterator[None]:
             JOBS_TOTAL.labels(task, outcome)
     registry = CollectorRegistry()
     registry.register(_Told())
-    server, thread = start_http_server(settings.worker_metrics_port, settings.host, registry)
+    try:
+        server, thread = start_http_server(settings.worker_metrics_port, settings.host, registry)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot serve metrics on {settings.host} port {settings.worker_metrics_port}: {error.strerror}\n"
+            "  set APP_WORKER_METRICS_PORT to another port"
+        ) from None
     try:
         yield
     finally:

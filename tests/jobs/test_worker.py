@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from app.core.config import Settings
 from app.core.db import Database, ReadSession
 from app.jobs.worker import run_worker
 from app.services.stock import reconcile
-from tests.serving.servers import free_port
+from tests.serving.servers import COMMAND, ROOT, environment_of, free_port
 from tests.shop import API, level, reserve, stock_of
 
 START_SECONDS = 30
@@ -192,3 +193,21 @@ async def test_a_worker_tells_what_it_has_done_where_it_is_asked_to(admin: httpx
         work.cancel()
         await asyncio.wait([work])
         assert await told() == {}
+
+
+async def test_a_worker_whose_port_for_metrics_is_taken_says_so_in_two_lines(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "worker",
+            cwd=ROOT,
+            env=environment_of(settings) | {"APP_WORKER_METRICS_PORT": str(port)},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), START_SECONDS)
+    assert process.returncode != 0
+    assert errors.decode().splitlines() == [
+        f"error: cannot serve metrics on 127.0.0.1 port {port}: Address already in use",
+        "  set APP_WORKER_METRICS_PORT to another port",
+    ]
