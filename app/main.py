@@ -104,7 +104,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url = settings.require_database_url()
     database = Database(url, settings, pool_size=plan.pool_size)
     direct = DirectConnection(url, timeout_seconds=2.0, prepares=settings.prepares_statements)
-    admission = Admission.of(pool_size=plan.pool_size, waiters=plan.waiters_per_worker)
+    admission = Admission.of(plan)
     process = Process(
         settings=settings,
         plan=plan,
@@ -113,7 +113,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         direct=direct,
         boot_check=BootCheck(settings, database, direct, workers=app.state.workers),
         tokens=AccessTokens(settings),
-        passwords=Passwords(concurrency=plan.password_hashes_per_worker, meanwhile=admission.elsewhere),
+        passwords=Passwords(
+            concurrency=plan.password_hashes_per_worker, cores=plan.password_cores_per_worker, meanwhile=admission.elsewhere
+        ),
         revocations=Revocations(lifetime_seconds=settings.token_lifetime_seconds),
     )
     app.state.process = process

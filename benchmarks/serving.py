@@ -38,6 +38,11 @@ class Server:
         """Where it answers."""
         return f"http://127.0.0.1:{self.port}"
 
+    def memory_mib(self) -> tuple[float, float]:
+        """What its arbiter uses, and the most that a worker uses beside: a control group counts a page once, however many share it."""
+        arbiter = psutil.Process(self.workers[0].ppid())
+        return arbiter.memory_info().rss / 2**20, max(worker.memory_full_info().uss for worker in self.workers) / 2**20
+
     def cpu_seconds(self) -> float:
         """User and system time of its worker so far, to the nanosecond: psutil's figures come in hundredths of a second."""
         clock = ctypes.c_int()

@@ -118,7 +118,7 @@ class CorsForBrowsers:
         """Handle one request."""
         for name, _ in scope.get("headers", ()):
             if name == b"origin":
-                await self._cors(scope, receive, send)
+                await self._cors(scope, receive, _closing(send) if _is_preflight(scope) and is_draining() else send)
                 return
         scope["vary"] = _VARY
         await self._context(scope, receive, send)
@@ -132,6 +132,20 @@ def method_of(scope: Scope) -> str:
 def route_of(scope: Scope) -> str:
     """The route's template, never the raw path: metrics and logs must not grow with what clients make up."""
     return getattr(scope.get("route"), "path_format", "unmatched")
+
+
+def _is_preflight(scope: Scope) -> bool:
+    # Which CORS answers itself: nothing inside of it sees them.
+    return scope["method"] == "OPTIONS" and any(name == b"access-control-request-method" for name, _ in scope["headers"])
+
+
+def _closing(send: Send) -> Send:
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], _CLOSE]
+        await send(message)
+
+    return send_and_close
 
 
 class _Quiet:

@@ -11,6 +11,7 @@ from app.capacity.inputs import (
     MEMORY_PER_WORKER_MIB,
     MIB,
     SMALLEST_POOL,
+    STANDING_PERCENT,
     WAITERS_CEILING,
     Inputs,
 )
@@ -34,7 +35,12 @@ def _of_plan(decision: Plan) -> str:
         ("role's connections", decision.role_connections, "all of ours at the server: its CONNECTION LIMIT must allow them"),
         ("peak connections", decision.peak_connections, f"of {a.usable_connections} usable"),
         ("waiters per worker", decision.waiters_per_worker, f"= {decision.pool_size} x {hold_and_wait}, within 1..{WAITERS_CEILING}"),
-        ("hashes per worker", decision.password_hashes_per_worker, "each takes a core and 19 MiB"),
+        ("for over a second", decision.standing_waiters_per_worker, f"= {STANDING_PERCENT} % of them; a standing queue makes all late"),
+        (
+            "hashes per worker",
+            decision.password_hashes_per_worker,
+            f"19 MiB each; on average {decision.password_cores_per_worker:g} of a core",
+        ),
     ]
     return "\n".join([*_columns([*_rows(i, a), *settings]), *(f"warning: {text}" for text in decision.warnings)])
 

@@ -4,14 +4,18 @@ from dataclasses import dataclass
 
 MIB = 1024 * 1024
 
-BASE_MEMORY_MIB = 60
-"""What a pod uses before its first worker (the gunicorn arbiter). A placeholder until the load tests have measured it."""
+BASE_MEMORY_MIB = 110
+"""What a pod uses before its first worker: the gunicorn arbiter, 105 MiB of which 30 are mapped libraries. Held by `make bench-overload`."""
 
-MEMORY_PER_WORKER_MIB = 130
-"""The most one worker uses under load, which `make bench` holds; the 19 MiB of a password hash are in it."""
+MEMORY_PER_WORKER_MIB = 90
+"""The most that one worker uses beside what it shares with the arbiter: 50 MiB after a storm of logins, the 19 MiB of a hash included, and up to 25 more as
+counting references copies shared pages over time. Held by `make bench-overload`."""
 
 PASSWORD_HASHES_PER_WORKER = 1
 """Hashes a worker runs at once: each takes a core while it runs, of which a worker has about one, and 19 MiB that its thread keeps."""
+
+PASSWORD_CPU_PERCENT = 50
+"""Of a worker's share of the CPU limit, what hashing may take on average: the rest stays for the event loop, however many log in."""
 
 SMALLEST_POOL = 2
 """Below this one slow query stalls the whole worker, so a smaller pool is refused."""
@@ -27,6 +31,9 @@ BUSY_PERCENT = 70
 
 WAITERS_CEILING = 1000
 """Most requests that may wait for a connection in one worker: each holds its body in memory."""
+
+STANDING_PERCENT = 30
+"""Of the waiters, those that may be there for more than a moment: a queue that stands makes all late and serves nobody sooner (RFC 8289, 3.1)."""
 
 CONNECTIONS_PER_DATABASE_CORE = 10
 """Above this PostgreSQL loses more to switching than it gains (PostgreSQL wiki, "Number Of Database Connections")."""

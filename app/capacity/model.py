@@ -6,6 +6,7 @@ roll-out is added up beforehand. `plan` returns the sizes to run with, or says w
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 from app.capacity.arithmetic import Arithmetic, arithmetic, exact
 from app.capacity.inputs import (
@@ -13,7 +14,9 @@ from app.capacity.inputs import (
     CONNECTIONS_PER_DATABASE_CORE,
     MEMORY_PER_WORKER_MIB,
     MIB,
+    PASSWORD_CPU_PERCENT,
     PASSWORD_HASHES_PER_WORKER,
+    STANDING_PERCENT,
     WAITERS_CEILING,
     Inputs,
 )
@@ -51,6 +54,16 @@ class Plan:
     role_connections: int
     peak_connections: int
     warnings: tuple[str, ...]
+
+    @property
+    def standing_waiters_per_worker(self) -> int:
+        """Of the waiters, those that there may be for more than a second."""
+        return ceil(self.waiters_per_worker * STANDING_PERCENT / 100)
+
+    @property
+    def password_cores_per_worker(self) -> float:
+        """Cores that hashing may take on average: a part of the worker's share of the CPU limit, of which it can use one core."""
+        return min(1.0, self.inputs.cpu_limit_millicores / 1000 / self.workers_per_pod) * PASSWORD_CPU_PERCENT / 100
 
 
 def plan(inputs: Inputs) -> Plan | Refusal:

@@ -6,16 +6,16 @@ Requests in flight are the arrival rate times the time in the service (Little's 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil, inf
+from math import inf
 
 import structlog
 
+from app.capacity.model import Plan
 from app.core.metrics import ADMISSION_LATE_REFUSALS_TOTAL, ADMISSION_REFUSALS_TOTAL
 from app.core.problems import MEDIA_TYPE, Overloaded
 
 _log = structlog.get_logger()
 
-_STANDING_SHARE = 0.3
 _BURST_SECONDS = 1.0
 
 
@@ -43,9 +43,9 @@ class Admission:
         self.admitted = 0
 
     @classmethod
-    def of(cls, *, pool_size: int, waiters: int) -> "Admission":
-        """For a pool's connections and those who may wait for one; three tenths of these for longer."""
-        return cls(pool_size + waiters, standing=pool_size + ceil(waiters * _STANDING_SHARE))
+    def of(cls, plan: Plan) -> "Admission":
+        """For a pool's connections and those who may wait for one."""
+        return cls(plan.pool_size + plan.waiters_per_worker, standing=plan.pool_size + plan.standing_waiters_per_worker)
 
     def is_full(self, coming: int = 0) -> bool:
         """Whether the next one would be refused.

@@ -27,6 +27,7 @@ from app.core.statements import Parameters, Statements
 _NONE: Parameters = {}
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_CONNECT_SECONDS = 3
 # psycopg's own; `Statements` does not wait for so many uses.
 _PREPARE_THRESHOLD = 5
 
@@ -51,7 +52,8 @@ class ReadSession:
         try:
             return await self._fetch_all(query, parameters)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if isinstance(error, pg.QueryCanceled | pg.LockNotAvailable):
+            # Nor what has taken its time: the second try would take as long.
+            if isinstance(error, pg.QueryCanceled | pg.LockNotAvailable | pg.ConnectionTimeout):
                 raise
             return await self._fetch_all(query, parameters)
 
@@ -176,7 +178,8 @@ class Database:
                 "async_creator_fn": needs_greenlet(connect),
                 "autocommit": True,
                 "prepare_threshold": _PREPARE_THRESHOLD if settings.prepares_statements else None,
-                "connect_timeout": 5,
+                # A host that does not even refuse shall not hold requests until their deadline.
+                "connect_timeout": _CONNECT_SECONDS,
                 "application_name": "stockroom",
                 "keepalives_idle": 30,
                 "keepalives_interval": 10,

@@ -5,6 +5,7 @@
 
 import asyncio
 import ctypes
+import gc
 import os
 import shutil
 import signal
@@ -259,7 +260,11 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
     def load(self) -> Any:
         # Not `app.main:app`, which reads the environment: these settings may name another port or database.
-        return import_module("app.main").create_app(self._settings, self._sizes)
+        app = import_module("app.main").create_app(self._settings, self._sizes)
+        # What workers share stays shared only as long as their garbage collectors do not look at it (Python manual, gc.freeze).
+        gc.collect()
+        gc.freeze()
+        return app
 
 
 class _Logger(Logger):  # type: ignore[misc] # gunicorn has no types

@@ -92,8 +92,9 @@ async def authenticate(database: Database, passwords: Passwords, *, email: str, 
     """
     email = email.lower()
     subjects = {"account": f"account:{sha256(email.encode()).hexdigest()}", "address": f"address:{_network(address)}"}
-    account, _ = await _look_up(database.read(), email, subjects)
-    right = await passwords.verify(password, account.password_hash if account else None)
+    async with passwords.turn() as turn:
+        account, _ = await _look_up(database.read(), email, subjects)
+        right = await turn.verify(password, account.password_hash if account else None)
     # Asked again: of many guesses sent at once, those whose turn comes after the block began are refused too, right or wrong.
     current, failures = await _look_up(database.read(), email, subjects)
     if right and current is not None and account is not None and current.password_hash == account.password_hash and not current.disabled:

@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from app.capacity.model import Plan
 from app.core import server
 from app.core.admission import Admission
 from app.core.config import Settings, get_settings
@@ -50,7 +51,11 @@ def main() -> None:
 
 
 def _admit(limit: int) -> None:
-    Admission.of = lambda **_: Admission(limit)  # type: ignore[method-assign] # in this process only
+    def of(plan: Plan) -> Admission:
+        del plan
+        return Admission(limit)
+
+    Admission.of = of  # type: ignore[method-assign] # in this process only
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ from starlette.types import Message
 
 from app.core.admission import Admission
 from app.core.process import Process
-from app.services import products
+from app.services import logins, products
 from tests.shop import API
 
 PRODUCTS = f"{API}/products"
@@ -134,16 +135,43 @@ async def test_who_waits_for_a_password_to_be_verified_takes_no_place(
     may_end = threading.Event()
     monkeypatch.setattr(process.passwords._hasher, "verify", lambda *_: may_end.wait(5) and False)
     form = {"username": "nobody@example.com", "password": "correct horse battery staple"}
-    waiting = asyncio.create_task(client.post(f"{API}/auth/login", data=form))
+    waiting = []
     try:
-        async with asyncio.timeout(5):
-            while not process.passwords._unfinished:
-                await asyncio.sleep(0.001)
-        assert (waiting.done(), one_place.in_flight) == (False, 0)
+        # Of five, one has a thread, one has looked up what is to be verified, and the others wait for their turn.
+        for _ in range(5):
+            admitted = one_place.admitted
+            waiting.append(asyncio.create_task(client.post(f"{API}/auth/login", data=form)))
+            async with asyncio.timeout(5):
+                while one_place.admitted == admitted or one_place.in_flight:
+                    await asyncio.sleep(0.001)
+        assert not any(login.done() for login in waiting)
     finally:
         may_end.set()
-    assert (await waiting).status_code == 401
+    # There is no place for all that come back from waiting at once either; none of them is refused for it.
+    assert [(await login).status_code for login in waiting] == [401] * 5
     assert one_place.in_flight == 0
+
+
+async def test_logins_that_wait_for_their_turn_ask_the_database_for_nothing(
+    client: httpx.AsyncClient, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, looked_up = threading.Event(), []
+    look_up = logins._look_up
+
+    async def counted(*arguments: Any) -> Any:
+        looked_up.append(arguments)
+        return await look_up(*arguments)
+
+    monkeypatch.setattr(process.passwords._hasher, "verify", lambda *_: may_end.wait(5) and False)
+    monkeypatch.setattr(logins, "_look_up", counted)
+    form = {"username": "nobody@example.com", "password": "correct horse battery staple"}
+    waiting = [asyncio.create_task(client.post(f"{API}/auth/login", data=form)) for _ in range(20)]
+    try:
+        await asyncio.sleep(0.3)
+        assert len(looked_up) == process.plan.password_hashes_per_worker + 1
+    finally:
+        may_end.set()
+        await asyncio.gather(*waiting)
 
 
 async def test_refusals_are_counted_and_logged_once_a_second(
@@ -209,8 +237,12 @@ class TestAQueue:
             admission.__enter__()
         assert admission.in_flight == 100
 
-    def test_of_connections_and_waiters_may_stand_with_three_tenths_of_the_waiters(self) -> None:
-        assert [(made.limit, made.standing) for made in (Admission.of(pool_size=5, waiters=w) for w in (1, 100))] == [(6, 6), (105, 35)]
+    @pytest.mark.parametrize(("waiters", "limits"), [(1, (6, 6)), (100, (105, 35))])
+    def test_of_connections_and_waiters_may_stand_with_three_tenths_of_the_waiters(
+        self, process: Process, waiters: int, limits: tuple[int, int]
+    ) -> None:
+        admission = Admission.of(replace(process.plan, pool_size=5, waiters_per_worker=waiters))
+        assert (admission.limit, admission.standing) == limits
 
 
 class TestTheDeadline:

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.core import draining
 from app.core.config import Settings
 from app.core.process import Process
 from app.main import create_app
@@ -39,6 +40,15 @@ async def test_a_named_origin_may_use_every_method_and_header_of_the_api(browser
     assert answer.headers["Access-Control-Allow-Origin"] == SHOP
     assert method in answer.headers["Access-Control-Allow-Methods"]
     assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+async def test_its_questions_close_their_connection_too_while_the_server_drains(
+    browser: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Connection" not in (await preflight(browser, SHOP)).headers
+    monkeypatch.setattr(draining, "_draining", True)
+    assert (await preflight(browser, SHOP)).headers["Connection"] == "close"
+    assert (await browser.get(f"{API}/products", headers={"Origin": SHOP})).headers.get_list("Connection") == ["close"]
 
 
 async def test_another_origin_may_not(browser: httpx.AsyncClient) -> None:

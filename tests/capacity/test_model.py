@@ -59,12 +59,13 @@ class TestWorkedExamples:
         assert (p.pool_size, p.max_overflow) == (5, 0)
         assert (p.pool_connections, p.peak_connections) == (10, 18)  # 10 + 5 + 1 + 2
         assert (p.waiters_per_worker, p.password_hashes_per_worker) == (100, 1)  # 5 x 200 ms / 10 ms
+        assert (p.standing_waiters_per_worker, p.password_cores_per_worker) == (30, 0.5)
         assert p.warnings == ()
 
     def test_a_small_pod_runs_one_worker_and_counts_both_generations_of_a_roll_out(self) -> None:
         p = accepted(SMALL_POD)
         a = p.arithmetic
-        assert (a.workers_by_cpu, a.workers_by_memory, p.workers_per_pod) == (1, 1, 1)  # (256 - 60) / 130
+        assert (a.workers_by_cpu, a.workers_by_memory, p.workers_per_pod) == (1, 1, 1)  # (256 - 110) / 90
         assert (a.peak_pods, a.peak_job_pods) == (5, 3)  # 2 + 1 + 2; 1 + 1 + 1
         assert a.budget_connections == 71  # 97 - 15 - 1 - 5 - 5
         assert (a.cap_connections_per_pool, p.pool_size) == (14, 5)
@@ -153,7 +154,7 @@ class TestWorkers:
     def test_are_whole_cores_and_at_least_one(self, cpu_limit_millicores: int, workers: int) -> None:
         assert accepted(replace(LAPTOP, cpu_limit_millicores=cpu_limit_millicores)).workers_per_pod == workers
 
-    @pytest.mark.parametrize(("memory_mib", "workers"), [(319, 1), (320, 2), (449, 2), (450, 3), (4096, 4)])
+    @pytest.mark.parametrize(("memory_mib", "workers"), [(289, 1), (290, 2), (379, 2), (380, 3), (4096, 4)])
     def test_are_no_more_than_the_memory_holds(self, memory_mib: int, workers: int) -> None:
         p = accepted(replace(LAPTOP, cpu_limit_millicores=4000, memory_limit_bytes=memory_mib * MIB))
         assert p.workers_per_pod == workers
@@ -178,9 +179,9 @@ class TestWarnings:
         assert "3 database cores" in warning
 
     def test_a_limit_too_small_for_one_worker_is_named_with_what_it_needs(self) -> None:
-        assert accepted(replace(SMALL_POD, memory_limit_bytes=190 * MIB)).warnings == ()  # 60 + 130
+        assert accepted(replace(SMALL_POD, memory_limit_bytes=200 * MIB)).warnings == ()  # 110 + 90
         (warning,) = accepted(replace(SMALL_POD, memory_limit_bytes=128 * MIB)).warnings
-        assert "190 MiB" in warning
+        assert "200 MiB" in warning
         assert "128 MiB" in warning
 
     def test_a_load_that_the_pool_cannot_carry_is_named(self) -> None:
@@ -323,7 +324,7 @@ law = settings(deadline=None, max_examples=200)
 def peak_workers(inputs: Inputs) -> int:
     workers = max(1, inputs.cpu_limit_millicores // 1000)
     if inputs.memory_limit_bytes is not None:
-        workers = min(workers, max(1, (inputs.memory_limit_bytes // MIB - 60) // 130))
+        workers = min(workers, max(1, (inputs.memory_limit_bytes // MIB - 110) // 90))
     workers = min(workers, inputs.workers_per_pod_ceiling or workers)
     return workers * (inputs.replica_ceiling + ceil(inputs.surge_pods) + inputs.terminating_pods)
 

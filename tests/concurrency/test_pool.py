@@ -1,6 +1,8 @@
 """The pool: who waits, who is served, and for how long."""
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -8,7 +10,7 @@ import pytest
 from psycopg.rows import TupleRow
 
 from app.core.config import Settings
-from app.core.db import Database
+from app.core.db import Database, problem_from
 from app.core.problems import Overloaded
 
 
@@ -91,6 +93,21 @@ async def test_a_place_is_free_when_the_server_has_ended_the_connection_and_not_
         await checkout.connection.execute("BEGIN")
         await single.pool.give_back(checkout)
         assert pid not in await backends(observer)
+
+
+async def test_a_host_that_does_not_answer_is_given_up_after_three_seconds(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        database = Database(f"postgresql://stockroom@127.0.0.1:{silent.getsockname()[1]}/stockroom", settings, pool_size=2)
+
+        async def write() -> None:
+            async with database.write() as session:
+                await session.fetch_all("SELECT 1")
+
+        started = time.monotonic()
+        errors = await asyncio.gather(database.read().fetch_all("SELECT 1"), write(), return_exceptions=True)
+        assert time.monotonic() - started < 5
+        assert [problem.name for error in errors if (problem := problem_from(error))] == ["database-unavailable"] * 2  # type: ignore[arg-type]
+    await database.close()
 
 
 async def test_a_connection_that_cannot_be_made_costs_nobody_a_place(settings: Settings) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -70,17 +71,33 @@ async def test_hashing_leaves_the_event_loop_free_and_runs_in_threads_of_its_own
 
 
 async def test_more_than_can_wait_are_refused_at_once_and_room_comes_back(passwords: Passwords) -> None:
-    waiting = [asyncio.create_task(passwords.verify(PASSWORD, None)) for _ in range(MAX_WAITING + 1)]
+    waiting = [asyncio.create_task(passwords.verify(PASSWORD, None)) for _ in range(MAX_WAITING + 2)]
     await asyncio.sleep(0)
     for ask in (passwords.hash(PASSWORD), passwords.verify(PASSWORD, None)):
         with pytest.raises(Overloaded):
             await ask
     assert not any(task.done() for task in waiting)
     # Those who went away make room for others, and what nobody waits for any more is not worked on.
-    for task in waiting[1:]:
+    for task in waiting[2:]:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert not await passwords.verify(PASSWORD, None)
+
+
+async def test_hashing_takes_no_more_of_a_core_than_it_may_and_who_comes_alone_waits_for_no_rest() -> None:
+    paced = Passwords(concurrency=1, cores=0.25)
+    try:
+        began, cpu_began = time.monotonic(), time.process_time()
+        await paced.verify(PASSWORD, None)
+        first_seconds = time.monotonic() - began
+        for _ in range(7):
+            await paced.verify(PASSWORD, None)
+        seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
+    finally:
+        paced.close()
+    # Of eight, the last has no rest behind it.
+    assert cpu_seconds < 0.25 * seconds * 8 / 7 * 1.2
+    assert first_seconds < seconds / 8
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own only on Linux")

@@ -4,8 +4,8 @@ puts what it finds into that dict, because templates return nothing but text. `n
 */}}
 {{- define "stockroom.capacity.constants" -}}
 mib: 1048576
-baseMemoryMib: 60
-memoryPerWorkerMib: 130
+baseMemoryMib: 110
+memoryPerWorkerMib: 90
 smallestPool: 2
 largestPool: 10
 defaultDemand: 5
