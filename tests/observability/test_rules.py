@@ -4,10 +4,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from tests.observability.prometheus import NAMESPACE, NOT_HERE, PROMTOOL, Group, alerts_of, rule_groups
+from tests.shop import a_product
 
 pytestmark = pytest.mark.skipif(PROMTOOL is None, reason=NOT_HERE)
 
@@ -19,9 +21,11 @@ SERVICE = {"namespace": NAMESPACE, "service": f"{NAMESPACE}/stockroom"}
 NONE_REFUSED = {f"stockroom_admission_{kind}_total{{{OURS}}}": "0+0x2880" for kind in ("refusals", "late_refusals")}
 
 
-def promtool(*arguments: str) -> None:
-    done = subprocess.run([str(PROMTOOL), *arguments], capture_output=True, text=True, check=False)
+def promtool(*arguments: str, given: str = "") -> str:
+    """What it says to what it accepts."""
+    done = subprocess.run([str(PROMTOOL), *arguments], input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def check(folder: Path, series: dict[str, str], *expected: tuple[str, str, dict[str, str] | None, str]) -> None:
@@ -171,3 +175,8 @@ def test_throttling_fires_and_ends(tmp_path: Path) -> None:
         ),
         ("StockroomCpuThrottled", "50m", None, ""),
     )
+
+
+async def test_promtool_has_nothing_to_say_of_the_names(admin: httpx.AsyncClient) -> None:
+    await a_product(admin)
+    assert promtool("check", "metrics", given=(await admin.get("/metrics")).text) == ""
