@@ -77,9 +77,11 @@ bench-overload: .venv/installed ## overload a server that is held down, and kill
 loadtest: .venv/installed ## find the knee, compare sizes and hold a load against the objectives, on an embedded database: some two minutes; exits 1 on a miss
 	@.venv/bin/python -m loadtests trial $(ARGS)
 
-docs: .venv/installed ## write docs/settings.md and docs/openapi.json anew from the code
+docs: .venv/installed ## write settings.md, openapi.json and operations/metrics.md in docs/, and the chart's dashboards, anew from the code
 	@.venv/bin/python -c 'import pathlib, app.core.config as config; pathlib.Path("docs/settings.md").write_text(config.settings_page(), encoding="utf-8")'
 	@.venv/bin/python -c 'import pathlib, app.main as main; pathlib.Path("docs/openapi.json").write_text(main.openapi_page(), encoding="utf-8")'
+	@.venv/bin/python -m tests.observability.metrics_page
+	@.venv/bin/python -m tests.observability.dashboards
 
 k8s: .venv/installed ## write k8s/ anew from the chart
 	@.venv/bin/python -m tests.chart.plain

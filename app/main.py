@@ -10,7 +10,7 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from app.api import errors, health
+from app.api import errors, health, metrics
 from app.api.middleware import CorsForBrowsers, RequestContext
 from app.api.openapi import complete_openapi
 from app.api.v1 import RESOURCES
@@ -84,10 +84,9 @@ def create_app(settings: Settings | None = None, plan: Plan | None = None) -> Fa
     app.state.settings = settings
     app.state.plan = plan
     app.state.workers = 1
-    for router in (*RESOURCES, health.router, errors.router):
+    for router in (*RESOURCES, health.router, metrics.router, errors.router):
         # `include_router` would wrap every route in a second matching step at each request; these routers carry their full paths.
         app.router.routes.extend(router.routes)
-    health.install_metrics(app)
     complete_openapi(app)
     return app
 

@@ -1,4 +1,4 @@
-"""Probes and metrics. Liveness is about this process alone; readiness asks the database, on a connection of its own."""
+"""Probes. Liveness is about this process alone; readiness asks the database, on a connection of its own."""
 
 import asyncio
 import time
@@ -6,9 +6,8 @@ from typing import Literal
 
 import psycopg
 import structlog
-from fastapi import APIRouter, FastAPI, Request
-from prometheus_fastapi_instrumentator import Instrumentator
-from starlette.responses import PlainTextResponse, Response
+from fastapi import APIRouter, Request
+from starlette.responses import Response
 
 from app.core import migrations
 from app.core.draining import is_draining
@@ -21,9 +20,6 @@ _log = structlog.get_logger()
 _REUSE_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
 _UNANSWERED = {"database": "the database refuses us or did not answer within 2 seconds; the log says why", "schema": "unknown"}
-_METRICS = """# HELP stockroom_unhandled_errors_total Errors that nobody expected.
-# TYPE stockroom_unhandled_errors_total counter
-"""
 
 
 class LivenessOut(Output):
@@ -99,18 +95,6 @@ async def get_readiness(request: Request) -> Response:
     ready = all(result == "ok" for result in checks.values())
     body = ReadinessOut(status="ok" if ready else "not ready", checks=checks)
     return Response(body.model_dump_json(), 200 if ready else 503, media_type="application/json")
-
-
-def install_metrics(app: FastAPI) -> None:
-    """Serve `/metrics`, summed over all workers when `PROMETHEUS_MULTIPROC_DIR` is set."""
-    Instrumentator().expose(
-        app,
-        tags=["operations"],
-        operation_id="get_metrics",
-        summary="Metrics for Prometheus",
-        response_class=PlainTextResponse,
-        responses={200: {"content": {"text/plain": {"example": _METRICS}}}},
-    )
 
 
 def _schema_check(revision: str | None) -> str:

@@ -11,7 +11,7 @@ from math import inf
 import structlog
 
 from app.capacity.model import Plan
-from app.core.metrics import ADMISSION_REFUSALS_TOTAL
+from app.core.metrics import ADMISSION_LATE_REFUSALS_TOTAL, ADMISSION_REFUSALS_TOTAL
 from app.core.problems import MEDIA_TYPE, Overloaded
 
 _log = structlog.get_logger()
@@ -70,6 +70,7 @@ class Admission:
         """
         if self.is_full():
             self.refusals.count()
+            ADMISSION_LATE_REFUSALS_TOTAL.inc()
             raise _overloaded()
         self.admitted += 1
         self._enter()

@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import date
 from functools import lru_cache
 from importlib.util import find_spec
 from ipaddress import ip_network
@@ -94,6 +95,9 @@ class Settings(BaseSettings):
     """One or more P-256 private keys in PEM. The first signs access tokens (ES256), all are accepted. `stockroom up` makes one. Required in production.
     To rotate: add the new key at the end everywhere, then move it to the front everywhere, and drop the old one when its last token has expired."""
 
+    signing_key_expires_on: date | None = None
+    """The day by which the first of them is to be replaced, as `2027-06-30`. Nothing stops then: a metric tells it, and an alert comes two weeks before."""
+
     token_issuer: str = "stockroom"
     """The `iss` of access tokens."""
 
@@ -182,6 +186,9 @@ class Settings(BaseSettings):
 
     shutdown_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
     """After draining: how long requests in flight may take to end."""
+
+    worker_metrics_port: Annotated[int | None, Field(ge=1, le=65535)] = None
+    """The port on which `stockroom worker` serves `/metrics`, at APP_HOST. Unset, it serves none."""
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """`json` for machines, `console` for people; `auto` decides by whether the output is a terminal."""

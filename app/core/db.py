@@ -7,7 +7,7 @@ it needs, so a type checker catches a write on a read session.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -85,6 +85,11 @@ class WriteSession(ReadSession):
         super().__init__(pool, statements)
         self._begin = begin
         self._checkout: Checkout | None = None
+        self._when_committed: list[Callable[[], None]] = []
+
+    def when_committed(self, note: Callable[[], None]) -> None:
+        """Call it when the changes have been made to last: what is undone is not counted."""
+        self._when_committed.append(note)
 
     async def fetch_all(self, query: str, parameters: Parameters = _NONE) -> list[TupleRow]:
         """As in `ReadSession`, but inside the transaction and never tried twice."""
@@ -109,6 +114,8 @@ class WriteSession(ReadSession):
         # PostgreSQL answers COMMIT with ROLLBACK, not with an error, when the transaction had failed.
         if cursor.statusmessage != "COMMIT":
             raise pg.InFailedSqlTransaction("the transaction had failed and was rolled back")
+        for note in self._when_committed:
+            note()
         await self._give_back()
 
     async def rollback(self) -> None:

@@ -61,6 +61,10 @@ ADMISSION_STANDING_LIMIT = Gauge(
 )
 REQUESTS_IN_FLIGHT = Gauge("stockroom_requests_in_flight", "Requests that are being worked on.", multiprocess_mode="livesum")
 ADMISSION_REFUSALS_TOTAL = Counter("stockroom_admission_refusals_total", "Requests refused because too many were in flight.")
+ADMISSION_LATE_REFUSALS_TOTAL = Counter(
+    "stockroom_admission_late_refusals_total",
+    "Those of them that were refused after their body had come, and so are in `stockroom_http_request_duration_seconds` too.",
+)
 
 # Gauges, because several workers' counters are added up, and these two are about how evenly the load is spread over them.
 WORKER_REQUESTS = Gauge(
@@ -81,4 +85,16 @@ CPU_THROTTLED_SECONDS = Gauge(
 )
 CPU_THROTTLED_PERIODS = Gauge(
     "stockroom_cgroup_cpu_throttled_periods", "In how many periods the kernel has held this pod back, so far.", multiprocess_mode="livemax"
+)
+
+RESERVATIONS_TOTAL = Counter(
+    "stockroom_reservations_total", "Reservations, by what became of them; counted when it was committed.", ["outcome"]
+)
+HELD, COMMITTED, RELEASED, EXPIRED = (RESERVATIONS_TOTAL.labels(outcome) for outcome in ("held", "committed", "released", "expired"))
+OVERSELL_REFUSALS_TOTAL = Counter(
+    "stockroom_oversell_refusals_total", "What was refused because more was wanted than there is, by what was asked for.", ["operation"]
+)
+# There from the start: a rate does not see the step from nothing to one.
+RESERVE_REFUSALS, COMMIT_REFUSALS, ADJUST_REFUSALS = (
+    OVERSELL_REFUSALS_TOTAL.labels(operation) for operation in ("reserve", "commit", "adjust")
 )

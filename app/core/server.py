@@ -12,11 +12,11 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from importlib import import_module
 from math import ceil, inf
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -29,6 +29,7 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from app.capacity.model import Plan
+from app.core import metric_files
 from app.core.config import Settings, get_settings
 from app.core.draining import is_ordered, open_order, remove_order, start_draining
 from app.core.folders import memory_folder
@@ -37,7 +38,6 @@ from app.core.sizing import plan_from_environment
 
 _log = structlog.get_logger()
 
-_MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _PLANNED = "the plan decides how many workers run. Set APP_CPU_LIMIT or APP_WORKERS_CEILING, stop the server and start it again"
 _LINGER_SECONDS = 0.3
 _CHECK_SECONDS = 0.5
@@ -77,9 +77,9 @@ def serve(settings: Settings) -> None:
     refuse_a_taken_port(settings.host, settings.port)
     sizes = plan_from_environment(settings)
     # Before anything imports prometheus_client, which decides by it where to count. Never a folder of somebody else: ours is deleted at the end.
-    os.environ.pop(_MULTIPROC, None)
+    os.environ.pop(metric_files.VARIABLE, None)
     if sizes.workers_per_pod > 1:
-        os.environ[_MULTIPROC] = tempfile.mkdtemp(prefix="stockroom-metrics-", dir=memory_folder())
+        os.environ[metric_files.VARIABLE] = str(metric_files.make_folder())
     _Gunicorn(settings, sizes).run()
 
 
@@ -230,8 +230,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def tidy(self, _arbiter: object) -> None:
         if self.order is not None:
             remove_order(self._settings.port)
-        if _MULTIPROC in os.environ:
-            shutil.rmtree(os.environ[_MULTIPROC], ignore_errors=True)
+        if folder := os.environ.get(metric_files.VARIABLE):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def load_config(self) -> None:
         settings = self._settings
@@ -295,7 +295,5 @@ def _drain_order(port: int) -> int | None:
 
 
 def _forget_metrics(_arbiter: object, worker: Any) -> None:
-    if _MULTIPROC in os.environ:
-        from prometheus_client import multiprocess
-
-        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+    if folder := os.environ.get(metric_files.VARIABLE):
+        metric_files.forget(Path(folder), worker.pid)

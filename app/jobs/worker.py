@@ -16,6 +16,7 @@ from app.core.background import in_background
 from app.core.config import Settings
 from app.core.db import Database
 from app.core.logging import reason_of
+from app.jobs import metrics
 from app.jobs.tasks import jobs
 
 _log = structlog.get_logger()
@@ -78,8 +79,9 @@ async def run_worker(settings: Settings, health: Health | None = None) -> None:
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, work.cancel)
     try:
-        async with health.beating():
-            await work
+        with metrics.served(settings, jobs.tasks):
+            async with health.beating():
+                await work
     except asyncio.CancelledError:
         # Only a signal is an answer; whoever cancelled this coroutine has to see it.
         if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -119,6 +121,7 @@ async def _run_procrastinate(url: str, database: Database, settings: Settings, h
                     delete_jobs="successful",
                     shutdown_graceful_timeout=settings.shutdown_seconds,
                     additional_context={"database": database, "settings": settings},
+                    worker_middleware=[metrics.measured],
                 )
         finally:
             await connector.close_async()

@@ -2,6 +2,7 @@
 
 from app.models.categories import Category
 from app.models.idempotency import IdempotencyKey
+from app.models.imports import ImportTotal
 from app.models.locations import Location
 from app.models.orm import Base
 from app.models.products import Price, Product, ProductCategory, ProductTag, Variant
@@ -13,6 +14,7 @@ __all__ = [
     "Base",
     "Category",
     "IdempotencyKey",
+    "ImportTotal",
     "Location",
     "LoginAttempt",
     "Price",

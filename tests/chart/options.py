@@ -64,6 +64,14 @@ OPTIONS: dict[str, Values] = {
         ingress={"enabled": True, "className": "nginx", "annotations": {"a": "b"}, "tlsSecretName": "tls"},
         httpRoute={"enabled": True, "parentRefs": [{"name": "gateway", "namespace": "edge"}], "annotations": {"a": "b"}},
         serviceMonitor={"enabled": True, "labels": {"release": "prometheus"}},
+        prometheusRule={
+            "enabled": True,
+            "labels": {"release": "prometheus"},
+            "selector": 'namespace="shop"',
+            "runbooks": "https://a.example/b/",
+        },
+        dashboards={"enabled": True, "annotations": {"grafana_folder": "Stockroom"}},
+        objectives={"availabilityPercent": 99.95, "latencyPercent": 95, "latencySeconds": "0.5"},
         networkPolicy={
             "enabled": True,
             "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "edge"}}}],

@@ -16,7 +16,7 @@ from tests.chart.manifests import Manifests, Object, containers
 from tests.chart.options import OPTIONS
 
 KUBERNETES = [f"1.{minor}" for minor in range(30, 38)]
-CUSTOM = {"ServiceMonitor", "PodMonitor", "ScaledObject", "HTTPRoute", "Cluster", "Pooler"}
+CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject", "HTTPRoute", "Cluster", "Pooler"}
 """What operators define: the trials on a cluster hold these against the definitions."""
 
 ALLOWED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}

@@ -20,6 +20,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "service monitor": {"serviceMonitor": {"enabled": True}},
     "pod monitor": {"podMonitor": {"enabled": True}},
+    "rules": {"prometheusRule": {"enabled": True}},
+    "dashboards": {"dashboards": {"enabled": True}},
     "hpa": {"autoscaling": {"enabled": True, "poolUtilization": 70}},
     "keda": {"autoscaling": {"enabled": True, "by": "keda", "poolUtilization": 70, "prometheusAddress": "http://prometheus:9090"}},
     "pgbouncer": {"pgbouncer": {"enabled": True}},

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from app.core.config import Settings
 from app.core.db import Database, ReadSession
 from app.jobs.worker import Health, run_worker
 from app.services.stock import reconcile
+from tests.serving.servers import COMMAND, ROOT, environment_of, free_port
 from tests.shop import API, level, reserve, stock_of
 
 START_SECONDS = 30
@@ -185,3 +187,54 @@ async def test_the_command_stops_quickly_on_sigterm_and_signs_off(
 
 async def _handles_sigterm() -> bool:
     return signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+async def test_a_worker_tells_what_it_has_done_where_it_is_asked_to(admin: httpx.AsyncClient, settings: Settings) -> None:
+    port = free_port()
+    ended = 'stockroom_jobs_total{outcome="succeeded",task="app.jobs.tasks.expire_reservations"}'
+    async with httpx.AsyncClient() as client, working(settings.model_copy(update={"worker_metrics_port": port})) as work:
+
+        async def told() -> dict[str, float]:
+            with suppress(httpx.TransportError):
+                text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+                return {series: float(value) for series, _, value in (line.rpartition(" ") for line in text.splitlines() if line[0] != "#")}
+            return {}
+
+        await until(told)
+        before = await told()
+        assert before['stockroom_jobs_total{outcome="failed",task="app.jobs.tasks.drop_old"}'] == 0
+        await stock_of(admin, "LS-BLU-M", 1)
+        await reserve(admin, {"sku": "LS-BLU-M", "quantity": 1}, expires_in_seconds=1)
+
+        async def has_expired() -> bool:
+            name, now = 'stockroom_reservations_total{outcome="expired"}', await told()
+            return now[name] == before[name] + 1 and now[ended] > before[ended]
+
+        await until(has_expired)
+        after = await told()
+        name = 'stockroom_job_duration_seconds_count{task="app.jobs.tasks.expire_reservations"}'
+        assert after[name] > before[name]
+        assert any(series.startswith('stockroom_build_info{component="worker"') for series in after)
+        # What is an api's alone would only be zeros.
+        assert not any("admission" in series or "planned" in series for series in after)
+        work.cancel()
+        await asyncio.wait([work])
+        assert await told() == {}
+
+
+async def test_a_worker_whose_port_for_metrics_is_taken_says_so_in_two_lines(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "worker",
+            cwd=ROOT,
+            env=environment_of(settings) | {"APP_WORKER_METRICS_PORT": str(port)},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), START_SECONDS)
+    assert process.returncode != 0
+    assert errors.decode().splitlines() == [
+        f"error: cannot serve metrics on 127.0.0.1 port {port}: Address already in use",
+        "  set APP_WORKER_METRICS_PORT to another port",
+    ]

@@ -27,6 +27,12 @@ _BATCH_ERRORS: Final = 500
 _MOST_ERRORS_A_ROW: Final = 300
 _RETRY_PAUSES_SECONDS: Final = (0.1, 0.5, 2.0)
 
+# For `/metrics`: an import is over before anybody could scrape it.
+_COUNT = """
+INSERT INTO import_total AS total (outcome, rows) VALUES ('failed', %(failed)s), ('stored', %(stored)s)
+ON CONFLICT (outcome) DO UPDATE SET rows = total.rows + excluded.rows
+"""
+
 
 async def load_rows(
     database: Database,
@@ -75,8 +81,13 @@ async def load_rows(
         stored, conflicts = await _store(database, batch, dry_run=dry_run)
         errors = sorted(batch.errors + conflicts, key=lambda error: error.line)
         summary.add(stored)
-        summary.rows += len(batch.rows) + len({error.line for error in batch.errors})
-        summary.failed_rows += len({error.line for error in errors})
+        failed = len({error.line for error in errors})
+        stored_rows = len(batch.rows) + len({error.line for error in batch.errors}) - failed
+        summary.rows += stored_rows + failed
+        summary.failed_rows += failed
+        if not dry_run:
+            async with database.write() as session:
+                await session.fetch_all(_COUNT, {"stored": stored_rows, "failed": failed})
         summary.last_line = batch.last_line
         for error in errors:
             on_error(error)

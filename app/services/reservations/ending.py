@@ -1,11 +1,13 @@
 """Ending reservations: the units are sold, given back, or the time is up."""
 
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 from psycopg.rows import TupleRow
 
 from app.core.db import WriteSession
+from app.core.metrics import COMMIT_REFUSALS, COMMITTED, EXPIRED, RELEASED
 from app.core.problems import Conflict, InsufficientStock, NotFound
 from app.services.documents import Document
 from app.services.reservations.holding import RESERVATION, STORED_LINES
@@ -71,8 +73,10 @@ async def commit(session: WriteSession, reservation_id: UUID, *, by: UUID) -> Do
         if on_hand < quantity
     ]
     if short:
+        COMMIT_REFUSALS.inc()
         raise InsufficientStock(short, "There is less on hand than was held: stock was counted down in the meantime.")
     changes = [LevelChange(line[3], line[4], delta_on_hand=-line[5], delta_reserved=-line[5]) for line in lines]
+    session.when_committed(COMMITTED.inc)
     return await _end(session, reservation_id, changes, status="committed", by=by)
 
 
@@ -85,6 +89,7 @@ async def release(session: WriteSession, reservation_id: UUID, *, by: UUID) -> D
     """
     lines = await _lock_active(session, reservation_id, "released")
     changes = [LevelChange(line[3], line[4], delta_reserved=-line[5]) for line in lines]
+    session.when_committed(RELEASED.inc)
     return await _end(session, reservation_id, changes, status="released", by=by)
 
 
@@ -103,6 +108,7 @@ async def expire_due(session: WriteSession, *, most: int = 200) -> int:
     if ids:
         await session.fetch_all(_LOCK_FREED, {"ids": ids})
         await session.fetch_all(_EXPIRE, {"ids": ids})
+        session.when_committed(partial(EXPIRED.inc, len(ids)))
     return len(ids)
 
 

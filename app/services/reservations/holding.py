@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from app.core.db import ReadSession, WriteSession
+from app.core.metrics import HELD, RESERVE_REFUSALS
 from app.core.problems import Conflict, InsufficientStock, NotFound
 from app.schemas.reservations import ReservationCreate
 from app.services.documents import Document
@@ -109,6 +110,7 @@ async def reserve(session: WriteSession, wanted: ReservationCreate, *, by: UUID)
     if short:
         if missing := await session.fetch_all(_MISSING, parameters):
             raise NotFound(f"There is {' and '.join(row[0] for row in missing)}.")
+        RESERVE_REFUSALS.inc()
         raise InsufficientStock([_described(line.want) | {"available": line.available} for line in short])
     changes = [LevelChange(take.level.variant_id, take.level.location_id, delta_reserved=take.quantity) for take in takes]
     rows = await session.fetch_all(
@@ -121,6 +123,7 @@ async def reserve(session: WriteSession, wanted: ReservationCreate, *, by: UUID)
             "lifetime": timedelta(seconds=wanted.expires_in_seconds),
         },
     )
+    session.when_committed(HELD.inc)
     return rows[0][1], Document(rows[0][0].encode())
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 import orjson
 
 from app.core.db import WriteSession
+from app.core.metrics import ADJUST_REFUSALS
 from app.core.problems import InsufficientStock, NotFound
 from app.schemas.stock import AdjustmentCreate
 from app.services.documents import Document
@@ -59,6 +60,7 @@ async def adjust(session: WriteSession, wanted: AdjustmentCreate, *, by: UUID) -
         if on_hand[variant_id, location_id] + deltas[sku, code] < 0
     ]
     if short:
+        ADJUST_REFUSALS.inc()
         raise InsufficientStock(short, "There is less on hand than would go.")
     changes = [LevelChange(row[2], row[3], delta_on_hand=deltas[row[0], row[1]]) for row in resolved]
     adjustment_id = resolved[0][4]
