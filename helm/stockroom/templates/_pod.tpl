@@ -214,15 +214,19 @@ envFrom: {{- include "stockroom.envFrom" $root | nindent 2 }}
 env: {{- include "stockroom.env" $root | nindent 2 }}
 {{- end -}}
 
-{{/* A change of these restarts pods. What a Secret of yours holds is seen only where Helm can look at the cluster. */}}
 {{- define "stockroom.podAnnotations" -}}
+{{ include "stockroom.checksums" . }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* A change of these restarts pods. What a Secret of yours holds is seen only where Helm can look at the cluster. */}}
+{{- define "stockroom.checksums" -}}
 checksum/config: {{ include "stockroom.settings" . | sha256sum }}
 {{- with .Values.existingSecret }}
 {{- with lookup "v1" "Secret" $.Release.Namespace . }}
 checksum/secret: {{ toJson .data | sha256sum }}
 {{- end }}
-{{- end }}
-{{- with .Values.podAnnotations }}
-{{ toYaml . }}
 {{- end }}
 {{- end -}}
