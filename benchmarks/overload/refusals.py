@@ -19,13 +19,13 @@ from benchmarks.overload.figures import Bench, Figure, median
 from benchmarks.overload.requests import mix
 from benchmarks.serving import SERVE, Server, log_in, serving
 
-_ROUNDS = 5
+_ROUNDS = 9
 _COST_ROUNDS = 5
 _OVER_CAPACITY = 1.1
 """Of what it serves when there is always a next request: arrivals at random come in clumps, and a little more keeps it busy between them."""
 
 _COST_REQUESTS = 1500
-_STEP_SECONDS = 6.0
+_STEP_SECONDS = 4.0
 _PROBE_SECONDS = 0.1
 _MOST_PROBE_SECONDS = 5.0
 

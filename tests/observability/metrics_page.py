@@ -28,6 +28,7 @@ Made by `make docs` from the metrics themselves. The api's pods serve `/metrics`
   same then (`max`). *A pod's own* is the same from all its workers: compare pods by it.
 - **Cardinality** is bounded: `route` is a route's template (`unmatched` for the rest), never a path; all other labels have few values.
 - **Probes and scrapes** (`/livez`, `/healthz`, `/metrics`) are in the histogram of requests: leave them out of rates, as alerts and dashboards do.
+- **A scrape** of two workers that had answered on seven routes was 34 kB and cost them 6 ms of CPU, and PostgreSQL 1.5 ms with an empty database.
 - **Alerts and dashboards** are in the chart: `prometheusRule.enabled`, `dashboards.enabled`, `objectives`. Each alert has a [runbook](../runbooks/README.md).
 
 | how the objectives are measured | |
