@@ -121,6 +121,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.process = process
     app.state.door = Door(admission, varies=bool(settings.cors_origins))
     app.state.readiness = health.Readiness(process)
+    app.state.scrape = metrics.Scrape(process, app.state.readiness)
     # What is here now stays as long as the process: the garbage collector need not look at it again and again.
     gc.collect()
     gc.freeze()

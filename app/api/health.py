@@ -1,7 +1,5 @@
 """Probes. Liveness is about this process alone; readiness asks the database, on a connection of its own."""
 
-import asyncio
-import time
 from typing import Literal
 
 import psycopg
@@ -10,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.core import migrations
+from app.core.background import Shared
 from app.core.draining import is_draining
 from app.core.logging import reason_of
 from app.core.process import Process
@@ -44,16 +43,11 @@ class Readiness:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._answer: asyncio.Task[dict[str, str]] | None = None
-        self._asked_at = float("-inf")
+        self._answer = Shared(self._ask_database, reuse_seconds=_REUSE_SECONDS)
 
     async def checks(self) -> dict[str, str]:
         """Each check by its name: `ok`, or what is wrong. Takes 2 seconds at most."""
-        if self._answer is None or (self._answer.done() and time.monotonic() - self._asked_at > _REUSE_SECONDS):
-            self._answer, self._asked_at = asyncio.create_task(self._ask_database()), time.monotonic()
-        # Waited for, not cancelled: ending a query on a connection that has fallen silent takes psycopg ten seconds more.
-        await asyncio.wait({self._answer}, timeout=_ANSWER_SECONDS)
-        checks = self._answer.result() if self._answer.done() else _UNANSWERED
+        checks = await self._answer.within(_ANSWER_SECONDS, otherwise=_UNANSWERED)
         capacity = self._process.boot_check.result
         return {**checks, "capacity": capacity, "draining": "draining: this process is about to stop" if is_draining() else "ok"}
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.errors import problem_answer, problem_from
 from app.core.draining import is_draining
 from app.core.logging import log_request, reason_of
-from app.core.metrics import REQUEST_DURATION_SECONDS, UNHANDLED_ERRORS_TOTAL, Children
+from app.core.metrics import REQUEST_DURATION_SECONDS, SERVER_ERRORS_TOTAL, UNHANDLED_ERRORS_TOTAL, Children
 from app.core.problems import InternalError, Overloaded, Problem, quoted
 from app.core.request_ids import current_ids, request_id, trace_id
 
@@ -26,6 +26,7 @@ _DURATIONS = Children(REQUEST_DURATION_SECONDS)
 _LONGEST_ADDRESS = 45
 _CLOSE = (b"connection", b"close")
 _VARY = ((b"vary", b"Origin"),)
+_PREFLIGHT = "preflight"
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -85,6 +86,8 @@ class RequestContext:
         # 499, as nginx has it: the client went away before its request was whole.
         method, route = method_of(scope), route_of(scope)
         _DURATIONS[method, route, str(status or 499)].observe(seconds)
+        if status >= 500 and route not in QUIET:
+            SERVER_ERRORS_TOTAL.inc()
         fields: dict[str, Any] = {"method": method, "route": route, "status": status or 499, "duration_ms": round(seconds * 1000, 2)}
         is_slow = seconds > self._slow_seconds
         if route in QUIET and status < 500 and not is_slow:
@@ -93,9 +96,7 @@ class RequestContext:
             fields["requests"] = count
         if principal := scope.get("principal"):
             fields["principal"] = principal.user_id
-        if client := scope.get("client"):
-            # As long as an address can be: a proxy passes on whatever a client made up.
-            fields["client"] = client[0][:_LONGEST_ADDRESS]
+        fields |= _client_of(scope)
         if is_slow:
             log_request("warning", slow=True, **fields)
         else:
@@ -118,7 +119,7 @@ class CorsForBrowsers:
         """Handle one request."""
         for name, _ in scope.get("headers", ()):
             if name == b"origin":
-                await self._cors(scope, receive, _closing(send) if _is_preflight(scope) and is_draining() else send)
+                await self._cors(scope, receive, _told(scope, send) if _is_preflight(scope) else send)
                 return
         scope["vary"] = _VARY
         await self._context(scope, receive, send)
@@ -134,18 +135,31 @@ def route_of(scope: Scope) -> str:
     return getattr(scope.get("route"), "path_format", "unmatched")
 
 
+def _client_of(scope: Scope) -> dict[str, str]:
+    # As long as an address can be: a proxy passes on whatever a client made up.
+    return {"client": client[0][:_LONGEST_ADDRESS]} if (client := scope.get("client")) else {}
+
+
 def _is_preflight(scope: Scope) -> bool:
     # Which CORS answers itself: nothing inside of it sees them.
     return scope["method"] == "OPTIONS" and any(name == b"access-control-request-method" for name, _ in scope["headers"])
 
 
-def _closing(send: Send) -> Send:
-    async def send_and_close(message: Message) -> None:
+def _told(scope: Scope, send: Send) -> Send:
+    """What the context would have done: a line in the log, and the end of the connection while we drain."""
+    started = time.perf_counter()
+
+    async def send_and_tell(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], _CLOSE]
+            if is_draining():
+                message["headers"] = [*message["headers"], _CLOSE]
+            before = current_ids.set(_ids(request_id(scope["headers"]), scope))
+            milliseconds = round((time.perf_counter() - started) * 1000, 2)
+            log_request("info", method="OPTIONS", route=_PREFLIGHT, status=message["status"], duration_ms=milliseconds, **_client_of(scope))
+            current_ids.reset(before)
         await send(message)
 
-    return send_and_close
+    return send_and_tell
 
 
 class _Quiet:

@@ -29,7 +29,7 @@ def exposed(found: Iterable[Metric]) -> bytes:
         counted = generate_latest(REGISTRY)
     else:
         with metric_files.reading(Path(folder)):
-            counted = generate_latest(MultiProcessCollector(None, folder))  # type: ignore[no-untyped-call] # of prometheus_client
+            counted = generate_latest(_Counted(folder))
     return counted + generate_latest(_Found(found))
 
 
@@ -38,6 +38,15 @@ def build_info(component: str) -> Metric:
     metric = Metric(BUILD_INFO, BUILD_INFO_HELP, "gauge")
     metric.add_sample(BUILD_INFO, {"version": __version__, "component": component, "python": platform.python_version()}, 1.0)
     return metric
+
+
+class _Counted(Collector):
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        merged: Iterable[Metric] = MultiProcessCollector.merge(metric_files.written(Path(self._folder)))  # type: ignore[no-untyped-call]
+        return merged
 
 
 class _Found(Collector):

@@ -48,6 +48,17 @@ def reading(folder: Path) -> Iterator[None]:
         yield
 
 
+def written(folder: Path) -> list[str]:
+    """The files that something is in. One that a worker is just making, or was killed while it made it, is empty, and prometheus_client cannot read that."""
+    return [str(file) for file in folder.glob("*.db") if _size(file)]
+
+
+def forget_own_gauges(folder: Path) -> None:
+    """Remove the gauges that this process has by importing their modules: it is no worker, and would be told as an idle one."""
+    for file in folder.glob(f"gauge_live*_{os.getpid()}.db"):
+        file.unlink()
+
+
 def forget(folder: Path, process_id: int) -> None:
     """Add what a worker that has ended has counted to the others', and remove what is true of living ones only."""
     from prometheus_client.mmap_dict import MmapedDict
@@ -57,13 +68,21 @@ def forget(folder: Path, process_id: int) -> None:
         mark_process_dead(process_id, str(folder))  # type: ignore[no-untyped-call] # of prometheus_client
         for kind in ("counter", "histogram"):
             file = folder / f"{kind}_{process_id}.db"
-            if not file.exists():
+            if not _size(file):
+                file.unlink(missing_ok=True)
                 continue
             ended = MmapedDict(str(folder / f"{kind}_ended.db"))  # type: ignore[no-untyped-call]
             for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]
                 ended.write_value(key, ended.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
             ended.close()  # type: ignore[no-untyped-call]
             file.unlink()
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager

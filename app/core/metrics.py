@@ -29,6 +29,11 @@ REQUEST_DURATION_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 
+# One without labels, for alerts: it is there from the start, and a rate does not see the step from nothing to the first error of a route and status.
+SERVER_ERRORS_TOTAL = Counter(
+    "stockroom_http_server_errors_total", "Requests that ended with a status of 500 and above, without probes and scrapes."
+)
+
 UNHANDLED_ERRORS_TOTAL = Counter(
     "stockroom_unhandled_errors_total", "Requests that ended in a fault of ours (500), by route template.", ["route"]
 )
@@ -76,11 +81,13 @@ WORKER_CPU_SECONDS = Gauge(
 CPU_LIMIT_CORES = Gauge("stockroom_cpu_limit_cores", "The CPU limit that the sizes were planned for.", multiprocess_mode="livemax")
 
 EVENT_LOOP_LAG_SECONDS = Histogram(
-    "stockroom_event_loop_lag_seconds", "How much later than asked the event loop woke a timer, ten times a second.", buckets=_SHORT
+    "stockroom_event_loop_lag_seconds",
+    "How much later than asked the event loop woke a timer, ten times a second; those missed while it was blocked are counted.",
+    buckets=_SHORT,
 )
 CPU_THROTTLED_SECONDS = Gauge(
     "stockroom_cgroup_cpu_throttled_seconds",
-    "How long the kernel has held this pod back for its CPU limit, so far.",
+    "How long the kernel has held this pod back for its CPU limit, so far, added up over CPUs.",
     multiprocess_mode="livemax",
 )
 CPU_THROTTLED_PERIODS = Gauge(

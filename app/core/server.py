@@ -253,6 +253,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "control_socket_disable": True,
             "logger_class": _Logger,
             "proc_name": "stockroom",
+            "when_ready": _forget_own_gauges,
             "child_exit": _forget_metrics,
             "on_exit": self.tidy,
         }.items():
@@ -294,6 +295,14 @@ def _drain_order(port: int) -> int | None:
         return None
 
 
+def _forget_own_gauges(_arbiter: object) -> None:
+    if folder := os.environ.get(metric_files.VARIABLE):
+        metric_files.forget_own_gauges(Path(folder))
+
+
 def _forget_metrics(_arbiter: object, worker: Any) -> None:
     if folder := os.environ.get(metric_files.VARIABLE):
-        metric_files.forget(Path(folder), worker.pid)
+        try:
+            metric_files.forget(Path(folder), worker.pid)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a file of metrics: the arbiter must start the next worker
+            _log.warning("metrics_not_forgotten", worker=worker.pid, reason=repr(error))

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from app.api.health import Readiness
+from app.api.metrics import Scrape
 from app.core import draining, migrations
 from app.core.config import Settings
 from app.core.db import Database, DirectConnection
@@ -101,6 +102,21 @@ async def healthz(client: httpx.AsyncClient) -> tuple[int, dict[str, Any]]:
     body = answer.json()
     assert body["status"] == ("ok" if answer.status_code == 200 else "not ready")
     return answer.status_code, body["checks"]
+
+
+async def test_a_scrape_over_which_the_database_falls_silent_is_answered_before_prometheus_gives_up(
+    client: httpx.AsyncClient, app: FastAPI, process: Process, line: Line, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct = DirectConnection(over(line, database_url), timeout_seconds=2.0)
+    # It is believed to be there: the silence begins after readiness was asked.
+    monkeypatch.setitem(app.state._state, "scrape", Scrape(replace(process, direct=direct), app.state.readiness))
+    assert "stockroom_postgres_up 1.0" in (await client.get("/metrics")).text
+    line.fall_silent()
+    started = time.monotonic()
+    assert "stockroom_postgres_up 0.0" in (await client.get("/metrics")).text
+    assert time.monotonic() - started < 2 * ANSWER_SECONDS
+    line.recover()
+    await direct.close()
 
 
 async def test_a_process_is_alive_without_anything_but_itself() -> None:

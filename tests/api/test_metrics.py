@@ -1,8 +1,12 @@
 """Metrics: what a scrape sees of the requests, never growing with what clients make up. Several workers: tests/serving."""
 
 import asyncio
+import fcntl
+import os
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -14,8 +18,11 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import __version__
+from app.api.health import Readiness
+from app.api.metrics import Scrape
+from app.core import draining, metric_files
 from app.core.config import Settings
-from app.core.db import Database
+from app.core.db import Database, DirectConnection
 from app.core.problems import Overloaded
 from app.core.process import Process
 from app.core.readings import READINGS
@@ -91,12 +98,19 @@ async def test_a_fault_of_ours_is_counted_by_its_route_and_a_clients_is_not(
 
     monkeypatch.setattr(products, "get_product", fail)
     route = f"{API}/products/{{product_id}}"
-    before = await faults()
+
+    async def server_errors() -> float:
+        return (await values(viewer, "stockroom_http_server_errors"))[()]
+
+    before, before_in_all = await faults(), await server_errors()
     await viewer.get(f"{API}/products/{uuid4()}")
     await viewer.get(f"{API}/products/x")
     await viewer.post(f"{API}/products", content=b"{", headers={"Content-Type": "application/json"})
     after = await faults()
     assert {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name)} == {route: 1}
+    monkeypatch.setattr(draining, "_draining", True)
+    assert (await viewer.get("/healthz")).status_code == 503
+    assert await server_errors() == before_in_all + 1
 
 
 async def test_pool_and_admission_are_seen_by_route_and_as_they_are(admin: httpx.AsyncClient, process: Process) -> None:
@@ -257,7 +271,9 @@ class TestWhatPostgresqlTells:
         return {name: found[name].samples[0].value for name in told if name.startswith(("stockroom_job", "stockroom_reservation"))}
 
 
-async def test_readiness_the_version_and_the_end_of_the_signing_key_are_told(client: httpx.AsyncClient, app: FastAPI) -> None:
+async def test_readiness_the_version_and_the_end_of_the_signing_key_are_told(
+    client: httpx.AsyncClient, app: FastAPI, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = await families(client)
     assert {sample.labels["check"] for sample in found["stockroom_ready"].samples if sample.value == 1} == {
         "database", "schema", "capacity", "draining",
@@ -265,12 +281,51 @@ async def test_readiness_the_version_and_the_end_of_the_signing_key_are_told(cli
     (build,) = found["stockroom_build_info"].samples
     assert (build.labels["version"], build.labels["component"], build.value) == (__version__, "api", 1)
     assert "stockroom_signing_key_expiry_timestamp_seconds" not in found
-    before = app.state.settings
+    expiring = process.settings.model_copy(update={"signing_key_expires_on": date(2027, 6, 30)})
+    monkeypatch.setitem(app.state._state, "scrape", Scrape(replace(process, settings=expiring), app.state.readiness))
+    assert await values(client, "stockroom_signing_key_expiry_timestamp_seconds") == {(): datetime(2027, 6, 30, tzinfo=UTC).timestamp()}
+
+
+async def test_scrapes_at_once_ask_postgresql_once(
+    client: httpx.AsyncClient, app: FastAPI, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting(DirectConnection):
+        asked = 0
+
+        async def fetch_all(self, *arguments: Any) -> Any:
+            self.asked += 1
+            return await super().fetch_all(*arguments)
+
+    direct = Counting(process.database.url, timeout_seconds=2.0)
+    counting = replace(process, direct=direct)
+    monkeypatch.setitem(app.state._state, "scrape", Scrape(counting, Readiness(counting)))
+    answers = await asyncio.gather(*(client.get("/metrics") for _ in range(20)))
+    assert all("stockroom_postgres_up 1.0" in answer.text for answer in answers)
+    # Readiness, and what is read.
+    assert direct.asked == 2
+    await client.get("/metrics")
+    assert direct.asked >= 3
+    await direct.close()
+
+
+async def test_a_scrape_that_waits_for_the_files_of_metrics_holds_nobody_else_up(
+    client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(metric_files.VARIABLE, str(tmp_path))
+    (tmp_path / "lock").touch()
+    lock = os.open(tmp_path / "lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        app.state.settings = before.model_copy(update={"signing_key_expires_on": date(2027, 6, 30)})
-        assert await values(client, "stockroom_signing_key_expiry_timestamp_seconds") == {(): datetime(2027, 6, 30, tzinfo=UTC).timestamp()}
+        scrape = asyncio.create_task(client.get("/metrics"))
+        others = 0
+        while not scrape.done():
+            await asyncio.sleep(0.02)
+            others += 1
+        assert (await scrape).status_code == 200
+        # It waits for a second.
+        assert others > 10
     finally:
-        app.state.settings = before
+        os.close(lock)
 
 
 async def test_everything_measured_is_named_as_ours_and_explained(client: httpx.AsyncClient) -> None:

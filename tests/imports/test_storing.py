@@ -7,10 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.core.config import Settings
 from app.core.db import Database, ReadSession
 from app.importers import CategoryRow, CategoryStep, LocationRow, ProductRow, Row, RowError
 from app.schemas.products import MAX_PRODUCT_BYTES
@@ -112,6 +114,26 @@ async def test_a_product_is_stored_with_all_that_its_row_says(database: Database
     assert await level(admin, "RS-39", "MAIN") == (0, 0)
     assert (summary.products, summary.variants, summary.stock_levels) == (Tally(created=1), Tally(created=2), Tally(created=2))
     assert (summary.rows, summary.failed_rows, summary.default_location_made, summary.has_changes) == (1, 0, True, True)
+
+
+async def test_an_import_outlives_another_ones_counting_and_counts_itself_with_what_it_stores(
+    database: Database, database_url: str
+) -> None:
+    async def total() -> Any:
+        async with await psycopg.AsyncConnection.connect(database_url) as connection:
+            return await (await connection.execute("SELECT outcome, rows FROM import_total ORDER BY outcome")).fetchall()
+
+    quick = Database(database_url, Settings(_env_file=None, lock_timeout_seconds=0.2), pool_size=1)
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute("LOCK TABLE import_total IN EXCLUSIVE MODE")
+        loading = asyncio.create_task(load(quick, a_row("tee"), a_row("tee", line=2), RowError(3, "unreadable")))
+        await asyncio.sleep(0.4)
+        assert await database.read().fetch_all("SELECT FROM product") == []
+        await other.rollback()
+    summary, errors = await loading
+    await quick.close()
+    assert (summary.rows, summary.failed_rows, len(errors)) == (3, 1, 1)
+    assert await total() == [("failed", 1), ("stored", 2)]
 
 
 async def test_importing_the_same_again_changes_nothing(database: Database, reading: ReadSession) -> None:

@@ -54,8 +54,7 @@ def _total(window: str) -> str:
 
 
 def _failed(window: str) -> str:
-    errors = f'{_REQUESTS},status=~"5.."'
-    return f"(({_rate(_COUNT, selector=errors, window=window)} or vector(0)) + {_early_refusals(window)})"
+    return f"({_rate('stockroom_http_server_errors_total', window=window)} + {_early_refusals(window)})"
 
 
 def _slow(window: str) -> str:
@@ -204,13 +203,13 @@ CAPACITY = Dashboard(
             ),
             Panel(
                 "Held back for the CPU limit", "percentunit",
-                [(_largest_rate("stockroom_cgroup_cpu_throttled_seconds", "instance"), "{{instance}}")],
-                about="Share of the time in which the kernel lets the pod not run.",
+                [(_largest_rate("stockroom_cgroup_cpu_throttled_periods", "instance") + " / 10", "{{instance}}")],
+                about="Share of the periods of 100 ms in which the kernel held the pod back.", most=1,
             ),
             Panel(
-                "Throttled periods", "ops",
-                [(_largest_rate("stockroom_cgroup_cpu_throttled_periods", "instance"), "{{instance}}")],
-                about="Periods of 100 ms, so 10 a second at most.",
+                "Throttled time", "s",
+                [(_largest_rate("stockroom_cgroup_cpu_throttled_seconds", "instance"), "{{instance}}")],
+                about="In a second, added up over the CPUs that the pod was kept from.",
             ),
             Panel(
                 "Event loop's lag", "s",

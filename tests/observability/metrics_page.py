@@ -19,10 +19,13 @@ _ABOUT = """# Metrics
 Made by `make docs` from the metrics themselves. The api's pods serve `/metrics` on their port, job workers on `APP_WORKER_METRICS_PORT` (8001 in the chart).
 
 - **Scraping**: `serviceMonitor.enabled` or `podMonitor.enabled` of the chart, for Prometheus' operator. Where pods are found by annotations instead, put
-  yours into `podAnnotations`, such as `prometheus.io/scrape: "true"`; the path is `/metrics`. With `networkPolicy.from` let Prometheus in.
+  yours into `podAnnotations`, such as `prometheus.io/scrape: "true"`; the path is `/metrics`. With `networkPolicy.from` let Prometheus in. The tests
+  scrape a server with two workers and a job worker by a real Prometheus on one machine; monitors and annotations are rendered there, and have not been
+  tried with a Prometheus on a cluster.
 - **Several workers in a pod** are added up by whichever of them answers. One that has ended keeps its part of counters and histograms, and none of
   gauges; `pid` tells workers apart where that is the point.
-- **Over pods**: add counters, histograms and gauges up (`sum`), except where the tables say *largest*: every pod says the same then (`max`).
+- **Over pods**: add counters, histograms and gauges up (`sum`), except where the tables say *largest*: every pod says the
+  same then (`max`). *A pod's own* is the same from all its workers: compare pods by it.
 - **Cardinality** is bounded: `route` is a route's template (`unmatched` for the rest), never a path; all other labels have few values.
 - **Probes and scrapes** (`/livez`, `/healthz`, `/metrics`) are in the histogram of requests: leave them out of rates, as alerts and dashboards do.
 - **A scrape** of two workers that had answered on seven routes was 34 kB and cost them 6 ms of CPU, and PostgreSQL 1.5 ms with an empty database.
@@ -31,11 +34,11 @@ Made by `make docs` from the metrics themselves. The api's pods serve `/metrics`
 | how the objectives are measured | |
 |---|---|
 | requests | `stockroom_http_request_duration_seconds_count` without probes, and `stockroom_admission_refusals_total` less the late ones, which are in both |
-| failed | those with a status of 500 and above, and all that was refused |
+| failed | `stockroom_http_server_errors_total`, and all that was refused |
 | slow | those above the bound `le` of `objectives.latencySeconds` |
 """
 
-_OVER_PODS = {"livesum": "sum", "livemax": "largest in a pod", "liveall": "by `pid`"}
+_OVER_PODS = {"livesum": "sum", "livemax": "a pod's own", "liveall": "by `pid`"}
 
 
 def metrics_page() -> str:

@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from app.core.metrics import REQUEST_DURATION_SECONDS
 from tests.chart.manifests import Manifests
+from tests.chart.options import production
 from tests.observability import runbooks
 from tests.observability.dashboards import DASHBOARDS, FOLDER
 from tests.observability.grafana import as_json
@@ -116,6 +117,15 @@ class TestDashboards:
             assert variables[name]["query"] == variables[name]["current"]["value"] == variables[name]["options"][0]["value"] == value
 
 
+def test_what_leads_prometheus_to_pods_is_not_on_those_that_have_no_metrics() -> None:
+    wanted = {"prometheus.io/scrape": "true"}
+    values = production(pgbouncer={"enabled": True, "maxClientConnections": 1000}, podAnnotations=wanted)
+    annotated = {
+        name for name, pod in Manifests(rendered(values)).pods() if pod["metadata"].get("annotations", {}).items() >= wanted.items()
+    }
+    assert annotated == {"Deployment/stockroom", "Deployment/stockroom-worker"}
+
+
 class TestRules:
     def test_there_are_none_unless_asked_for(self) -> None:
         kinds = Manifests(rendered({})).kinds()
@@ -171,6 +181,17 @@ class TestRunbooks:
         for name, text in {**runbooks.pages(), "README": (runbooks.FOLDER / "README.md").read_text(encoding="utf-8")}.items():
             for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
                 assert (runbooks.FOLDER / target).exists(), f"{name}: {target}"
+
+    def test_their_commands_show_what_all_pods_have_logged(self) -> None:
+        # Of pods that a label selects kubectl shows ten lines each unless told otherwise, and of a Deployment one pod.
+        commands = [line for _, block in runbooks.blocks("console") for line in block.splitlines() if "kubectl logs" in line]
+        assert [line for line in commands if "logs deploy/" in line or ("logs -l" in line and "--tail=" not in line)] == []
+        assert [line for line in commands if "logs -l" in line and "--since=" in line and "--tail=-1" not in line] == []
+
+    def test_a_job_that_failed_can_be_cleared_away_under_its_name(self) -> None:
+        (job,) = [found for found in Manifests(rendered(production())) if found["kind"] == "Job"]
+        mitigation = runbooks.pages()["StockroomMigrationFailed"].partition("## Mitigation")[2]
+        assert f"kubectl delete job {job['metadata']['name']}`" in mitigation
 
     def test_their_sql_runs(self, database_url: str) -> None:
         with psycopg.connect(database_url) as connection:

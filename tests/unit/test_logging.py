@@ -24,6 +24,7 @@ from app.core.db import Database, DirectConnection
 from app.core.logging import configure_logging
 from app.core.metrics import UNHANDLED_ERRORS_TOTAL
 from app.core.process import Process
+from app.main import create_app
 from app.services import logins, products
 from tests.shop import API, a_product
 
@@ -81,6 +82,15 @@ class TestRequests:
             "request_id": "given-by-client",
             "client": "127.0.0.1",
         }
+
+    async def test_what_a_browser_asks_before_a_request_is_a_line_too(self, app: FastAPI, settings: Settings, lines: Lines) -> None:
+        trusting = create_app(settings.model_copy(update={"cors_origins": ("https://shop.example",)}))
+        trusting.state.process = app.state.process
+        asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "PATCH", "X-Request-ID": "given-by-browser"}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(trusting), base_url="http://stockroom.test") as client:
+            assert (await client.options(f"{API}/products", headers=asked)).status_code == 200
+        (line,) = lines()
+        assert (line["method"], line["route"], line["status"], line["request_id"]) == ("OPTIONS", "preflight", 200, "given-by-browser")
 
     async def test_the_id_in_the_log_is_the_one_in_the_answer(self, client: httpx.AsyncClient, lines: Lines) -> None:
         answer = await client.get(f"{API}/products")

@@ -81,13 +81,9 @@ async def load_rows(
         stored, conflicts = await _store(database, batch, dry_run=dry_run)
         errors = sorted(batch.errors + conflicts, key=lambda error: error.line)
         summary.add(stored)
-        failed = len({error.line for error in errors})
-        stored_rows = len(batch.rows) + len({error.line for error in batch.errors}) - failed
-        summary.rows += stored_rows + failed
-        summary.failed_rows += failed
-        if not dry_run:
-            async with database.write() as session:
-                await session.fetch_all(_COUNT, {"stored": stored_rows, "failed": failed})
+        rows_stored, rows_failed = batch.outcome(conflicts)
+        summary.rows += rows_stored + rows_failed
+        summary.failed_rows += rows_failed
         summary.last_line = batch.last_line
         for error in errors:
             on_error(error)
@@ -125,6 +121,12 @@ class _Batch:
 
     def takes(self, kind: _Kind, key: str) -> bool:
         return not self.rows or (self.kind is kind and key not in self.keys)
+
+    def outcome(self, conflicts: Sequence[RowError]) -> tuple[int, int]:
+        """How many rows are stored and how many are not, when these could not be."""
+        unread = {error.line for error in self.errors}
+        failed = len(unread | {error.line for error in conflicts})
+        return len(self.rows) + len(unread) - failed, failed
 
     def is_full(self) -> bool:
         most_rows = self.kind.most_rows if self.kind else 1
@@ -175,23 +177,25 @@ def _escaped(step: int | str) -> str:
 
 
 async def _store(database: Database, batch: _Batch, *, dry_run: bool) -> tuple[Stored, list[RowError]]:
-    if batch.kind is None:
-        return Stored(), []
     for pause_seconds in _RETRY_PAUSES_SECONDS:
         try:
-            return await _store_once(database, batch.kind, batch.rows, dry_run=dry_run)
+            return await _store_once(database, batch, dry_run=dry_run)
         except psycopg.Error as error:
             # Somebody else took a lock, a slug or a SKU at the same moment; a second look sees what they did.
             if not isinstance(problem_from(error), Conflict | Overloaded):
                 raise
         await asyncio.sleep(pause_seconds)
-    return await _store_once(database, batch.kind, batch.rows, dry_run=dry_run)
+    return await _store_once(database, batch, dry_run=dry_run)
 
 
-async def _store_once(database: Database, kind: _Kind, rows: Sequence[Any], *, dry_run: bool) -> tuple[Stored, list[RowError]]:
+async def _store_once(database: Database, batch: _Batch, *, dry_run: bool) -> tuple[Stored, list[RowError]]:
     stored = Stored()
     async with database.write() as session:
-        errors = await kind.store(session, rows, stored)
+        errors = await batch.kind.store(session, batch.rows, stored) if batch.kind else []
         if dry_run:
             await session.rollback()
+        else:
+            # Last: all imports count in the same two rows.
+            rows_stored, rows_failed = batch.outcome(errors)
+            await session.fetch_all(_COUNT, {"stored": rows_stored, "failed": rows_failed})
     return stored, errors

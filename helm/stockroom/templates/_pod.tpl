@@ -232,14 +232,18 @@ envFrom: {{- include "stockroom.envFrom" $root | nindent 2 }}
 env: {{- include "stockroom.env" $root | nindent 2 }}
 {{- end -}}
 
-{{/* A change of these restarts pods. What a Secret of yours holds is seen only where Helm can look at the cluster. */}}
 {{- define "stockroom.podAnnotations" -}}
+{{ include "stockroom.checksums" . }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* A change of these restarts pods. What a Secret of yours holds is seen only where Helm can look at the cluster. */}}
+{{- define "stockroom.checksums" -}}
 checksum/config: {{ include "stockroom.settings" . | sha256sum }}
 {{- with include "stockroom.secretChecksum" . }}
 {{ . }}
-{{- end }}
-{{- with .Values.podAnnotations }}
-{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
