@@ -1,6 +1,9 @@
 """What the chart promises of what it renders."""
 
 import base64
+import re
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from app.core.config import parse_signing_keys
 from tests.chart.conftest import Render
 from tests.chart.manifests import Object, containers, environment
-from tests.chart.options import OPTIONS, production
+from tests.chart.options import EXAMPLE, OPTIONS, production
 
 HELM_TIMEOUT_SECONDS = 300
 """What `helm install` waits for a hook unless told otherwise."""
@@ -181,6 +184,16 @@ class TestSecrets:
         assert found["APP_DATABASE_URL"] == "postgresql://$(POOLER_USERNAME):$(POOLER_PASSWORD)@stockroom-pgbouncer:5432/stockroom"
         assert found["APP_DATABASE_DIRECT_URL"]["secretKeyRef"] == {"name": "stockroom-db-app", "key": "uri"}
 
+    def test_the_examples_url_names_a_certificate_that_every_process_with_a_database_has(self, render: Render) -> None:
+        certificate = re.search(r"sslmode=verify-full&sslrootcert=(/[^']+)'", EXAMPLE.read_text())
+        assert certificate
+        for name, pod in render(OPTIONS["the example"]).pods():
+            for container in containers(pod):
+                if "APP_DATABASE_URL" in environment(container):
+                    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+                    volume = mounts[str(Path(certificate[1]).parent)]
+                    assert {"name": volume, "configMap": {"name": "database-ca"}} in pod["spec"]["volumes"], name
+
     def test_none_stands_in_a_config_map(self, render: Render) -> None:
         for option in OPTIONS.values():
             for found in render(option):
@@ -225,6 +238,11 @@ def test_users_and_groups_can_be_unset_for_openshift(render: Render) -> None:
         for name, pod in render(OPTIONS[option]).pods():
             contexts = [pod["spec"]["securityContext"], *(container["securityContext"] for container in containers(pod))]
             assert not any({"runAsUser", "runAsGroup", "fsGroup"} & set(context) for context in contexts), name
+
+
+def test_the_example_believes_no_more_than_a_small_network_what_address_a_client_has() -> None:
+    settings = OPTIONS["the example"]["settings"]
+    assert ip_network(settings["APP_TRUSTED_PROXIES"]).num_addresses <= 256
 
 
 def test_probes_and_metrics_are_not_reached_from_outside(render: Render) -> None:
