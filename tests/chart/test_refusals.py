@@ -9,6 +9,8 @@ from app.capacity.model import Plan, Refusal, plan
 from tests.chart.conftest import Refused, Render
 from tests.chart.options import production
 
+NAMES = {"database": "stockroom", "owner": "stockroom"}
+
 
 class TestCapacity:
     def test_what_does_not_fit_is_refused_with_the_arithmetic(self, refused: Refused) -> None:
@@ -116,6 +118,14 @@ def test_production_tells_at_once_all_that_it_lacks(refused: Refused) -> None:
         ({"terminationGracePeriodSeconds": 29}, "make it at least 30 (2 x drainSeconds 5 + shutdownSeconds 15 + 5)"),
         (
             {"drainSeconds": 20.5, "terminationGracePeriodSeconds": 60},
+        (
+            production(cloudNativePG={"enabled": True, "extraSpec": {"bootstrap": {"initdb": {**NAMES, "secret": {"name": "mine"}}}}}),
+            "cloudNativePG.extraSpec.bootstrap.initdb.secret: leave it out",
+        ),
+        (
+            production(cloudNativePG={"enabled": True, "extraSpec": {"bootstrap": {"recovery": {"source": "origin"}}}}),
+            "cloudNativePG.extraSpec.bootstrap.recovery needs database: stockroom and owner: stockroom",
+        ),
             "make it at least 61 (2 x drainSeconds 20.5 + shutdownSeconds 15 + 5)",
         ),
         ({"strategy": {"maxSurge": 0}}, "a roll-out could never begin"),

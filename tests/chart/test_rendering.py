@@ -211,7 +211,7 @@ class TestSecrets:
 def test_what_is_said_besides_of_a_cloudnativepg_cluster_is_merged_with_the_plan(render: Render) -> None:
     extra = {
         "backup": {"retentionPolicy": "30d"},
-        "bootstrap": {"recovery": {"source": "origin"}},
+        "bootstrap": {"recovery": {"source": "origin", "database": "stockroom", "owner": "stockroom"}},
         "managed": {"roles": [{"name": "reporting", "connectionLimit": 2}]},
         "postgresql": {"parameters": {"shared_buffers": "1GB"}, "synchronous": {"method": "any", "number": 1}},
     }
@@ -229,7 +229,7 @@ def test_what_is_said_besides_of_a_cloudnativepg_cluster_is_merged_with_the_plan
         "synchronous": {"method": "any", "number": 1},
     }
     assert [(role["name"], role["connectionLimit"]) for role in spec["managed"]["roles"]] == [("stockroom", 43), ("reporting", 2)]
-    assert spec["bootstrap"] == {"recovery": {"source": "origin"}}
+    assert spec["bootstrap"] == extra["bootstrap"]
     assert spec["backup"] == {"retentionPolicy": "30d"}
 
 
