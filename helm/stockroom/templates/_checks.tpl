@@ -16,6 +16,11 @@
 {{- if not $limits.memory -}}
 {{- $wrong = append $wrong "resources.limits.memory is not set: production needs a limit, and the plan reads how many workers fit from it" -}}
 {{- end -}}
+{{- range $who, $resources := dict "worker" $values.worker.resources "migrations" $values.migrations.resources -}}
+{{- if not (default (dict) $resources.limits).memory -}}
+{{- $wrong = append $wrong (printf "%s.resources.limits.memory is not set: production needs a limit" $who) -}}
+{{- end -}}
+{{- end -}}
 {{- else if $values.cloudNativePG.enabled -}}
 {{- $wrong = append $wrong "cloudNativePG.enabled is for mode production: an evaluation brings its own PostgreSQL" -}}
 {{- end -}}
