@@ -69,6 +69,12 @@ class TestMigrations:
         settings = manifests.get("ConfigMap", "shop-api")["data"]
         assert settings.items() <= environment(container).items()
 
+    def test_what_extra_env_says_of_a_setting_is_said_once_in_the_hook(self, render: Render) -> None:
+        job = render(production(extraEnv=[{"name": "APP_HOLD_TIME_MS", "value": "20"}])).get("Job", "stockroom-migrate")
+        (container,) = pod_of(job)["spec"]["containers"]
+        assert [entry["value"] for entry in container["env"] if entry["name"] == "APP_HOLD_TIME_MS"] == ["20"]
+        assert len(container["env"]) == len(environment(container))
+
     def test_pods_wait_for_it(self, render: Render) -> None:
         for name in ("stockroom", "stockroom-worker"):
             (waiting,) = pod_of(render(production()).get("Deployment", name))["spec"]["initContainers"]
@@ -231,6 +237,33 @@ def test_what_is_said_besides_of_a_cloudnativepg_cluster_is_merged_with_the_plan
     assert [(role["name"], role["connectionLimit"]) for role in spec["managed"]["roles"]] == [("stockroom", 43), ("reporting", 2)]
     assert spec["bootstrap"] == extra["bootstrap"]
     assert spec["backup"] == {"retentionPolicy": "30d"}
+
+
+def test_what_is_unset_of_a_cloudnativepg_cluster_is_as_if_nothing_were_said(render: Render) -> None:
+    def spec(extra: dict[str, Any]) -> Object:
+        found: Object = render(production(cloudNativePG={"enabled": True, "extraSpec": extra})).get("Cluster", "stockroom-db")["spec"]
+        return found
+
+    assert spec({"bootstrap": None, "managed": None, "postgresql": None}) == spec({})
+    assert spec({"managed": {"roles": None}, "postgresql": {"parameters": None}}) == spec({})
+
+
+def test_pods_reach_dns_wherever_its_own_pods_listen(render: Render) -> None:
+    rules = render(OPTIONS["pods scraped, everybody let in"]).get("NetworkPolicy")["spec"]["egress"]
+    ports = {(port["port"], port["protocol"]) for rule in rules for port in rule.get("ports", [])}
+    assert {(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")} <= ports
+
+
+@pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
+def test_the_notes_say_what_a_service_open_to_the_outside_shows(render: Render, kind: str) -> None:
+    said = "also shows /metrics and /healthz to whoever reaches it"
+    assert f"service.type {kind} {said}" in render({"service": {"type": kind}}).notes
+    assert said not in render().notes
+
+
+def test_jobs_that_failed_do_not_outlive_the_release_for_ever(render: Render) -> None:
+    for option, job in (("production", "stockroom-migrate"), ("evaluation behind a PgBouncer, with a load test", "stockroom-load-test")):
+        assert render(OPTIONS[option]).get("Job", job)["spec"]["ttlSecondsAfterFinished"] == 86400
 
 
 def test_users_and_groups_can_be_unset_for_openshift(render: Render) -> None:
