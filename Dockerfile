@@ -1,5 +1,5 @@
 # One image: api, worker, migrations and load tests are commands of it.
-#   docker build --tag stockroom .
+#   docker build --tag stockroom:0.1.0 .   (the chart's appVersion)
 # The base can be pinned by digest (--build-arg BASE=python:3.14-slim@sha256:...), and an index of packages of your own be given as pip's configuration
 # (--secret id=pip,src=pip.conf). The locks' hashes hold whatever they come from.
 ARG BASE=python:3.14-slim

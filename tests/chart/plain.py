@@ -24,7 +24,8 @@ _ABOUT = {
     "production": """# Before the first `kubectl apply -k k8s/overlays/production`: docs/kubernetes.md, "Plain manifests".
 # Whoever changes replicas, limits or max_connections plans anew: `stockroom capacity plan --format env` prints settings.env's numbers.
 """,
-    "load-test": """# The Service that the Job load-test-job.yaml reads metrics from. The Job is no part of this: `kubectl create -f` runs it, once each time.
+    "load-test": """# The Service that the Job load-test-job.yaml reads metrics from. The Job is no part of this, because it cannot be
+# changed: `kubectl replace --force -f k8s/load-test/load-test-job.yaml` runs it, each time anew. Its image is stockroom:VERSION, which the nodes must have.
 """,
     "evaluation": """# sh k8s/make-secrets.sh, once, then kubectl apply -k k8s/overlays/evaluation. NOT FOR PRODUCTION.
 """,

@@ -25,6 +25,8 @@ RESOURCES = [
     {"name": "namespaces", "kind": "Namespace", "namespaced": False, "verbs": ["get"]},
 ]
 
+STATEFUL_SETS = [{"name": "statefulsets", "kind": "StatefulSet", "namespaced": True, "verbs": ["get"]}]
+APPS = {"groupVersion": "apps/v1", "version": "v1"}
 ARGO_CD = {
     "name": "argoproj.io",
     "versions": [{"groupVersion": "argoproj.io/v1alpha1", "version": "v1alpha1"}],
@@ -42,7 +44,8 @@ def cluster(objects: dict[str, Object]) -> Iterator[str]:
             path = self.path.partition("?")[0]
             found = objects.get(path) or {
                 "/api": {"kind": "APIVersions", "versions": ["v1"]},
-                "/apis": {"kind": "APIGroupList", "groups": []},
+                "/apis": {"kind": "APIGroupList", "groups": [{"name": "apps", "versions": [APPS], "preferredVersion": APPS}]},
+                "/apis/apps/v1": {"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": STATEFUL_SETS},
                 "/apis/argoproj.io/v1alpha1": {"kind": "APIResourceList", "groupVersion": "argoproj.io/v1alpha1", "resources": []},
                 "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": RESOURCES},
                 "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
@@ -90,7 +93,11 @@ def render_on(chart: helm.Chart) -> LookingRender:
     """Renders as `helm upgrade` does on a cluster that has these objects."""
 
     def render(objects: list[Object], values: dict[str, Any]) -> Manifests:
-        paths = {f"/api/v1/namespaces/shop/{found['kind'].lower()}s/{found['metadata']['name']}": found for found in objects}
+        paths = {
+            f"/{'api' if found['apiVersion'] == 'v1' else 'apis'}/{found['apiVersion']}/namespaces/shop/{found['kind'].lower()}s/"
+            f"{found['metadata']['name']}": found
+            for found in objects
+        }
         with connected(paths) as config:
             return Manifests(config.render(chart, values, name="stockroom", namespace="shop", is_upgrade=True))
 
@@ -135,6 +142,15 @@ def test_a_secret_of_yours_that_changes_restarts_the_pods_at_the_next_upgrade(re
         return found
 
     assert checksum("YQ==") == checksum("YQ==") != checksum("Yg==")
+
+
+def test_an_upgrade_from_evaluation_to_production_deletes_no_data_without_a_word(render_on: LookingRender) -> None:
+    evaluation = render_on([], {}).get("StatefulSet", "stockroom-postgres")
+    with pytest.raises(helm.HelmError, match="this upgrade would delete its PostgreSQL stockroom-postgres with all data") as refusal:
+        render_on([evaluation], production())
+    assert "kubectl -n shop delete statefulset stockroom-postgres" in str(refusal.value)
+    somebody_elses = evaluation | {"spec": {"selector": {"matchLabels": {"app": "postgres"}}}}
+    assert ("StatefulSet", "stockroom-postgres") not in render_on([somebody_elses], production())
 
 
 class TestRollOut:

@@ -9,6 +9,8 @@ from app.capacity.model import Plan, Refusal, plan
 from tests.chart.conftest import Refused, Render
 from tests.chart.options import production
 
+NAMES = {"database": "stockroom", "owner": "stockroom"}
+
 
 class TestCapacity:
     def test_what_does_not_fit_is_refused_with_the_arithmetic(self, refused: Refused) -> None:
@@ -91,11 +93,14 @@ class TestCapacity:
 
 
 def test_production_tells_at_once_all_that_it_lacks(refused: Refused) -> None:
-    message = refused({"mode": "production", "resources": {"limits": {"cpu": None, "memory": None}}})
+    none = {"resources": {"limits": {"cpu": None, "memory": None}}}
+    message = refused({"mode": "production", **none, "worker": none, "migrations": none})
     assert [line.split(":")[0] for line in message.splitlines() if line.startswith("  - ")] == [
         "  - existingSecret is empty",
         "  - capacity.maxConnections is not set",
         "  - resources.limits.memory is not set",
+        "  - migrations.resources.limits.memory is not set",
+        "  - worker.resources.limits.memory is not set",
         "  - resources.limits.cpu is not set",
     ]
 
@@ -112,6 +117,14 @@ def test_production_tells_at_once_all_that_it_lacks(refused: Refused) -> None:
         (
             production(cloudNativePG={"enabled": True, "extraSpec": {"managed": {"roles": [{"name": "stockroom"}]}}}),
             "names the role stockroom, which the chart manages",
+        ),
+        (
+            production(cloudNativePG={"enabled": True, "extraSpec": {"bootstrap": {"initdb": {**NAMES, "secret": {"name": "mine"}}}}}),
+            "cloudNativePG.extraSpec.bootstrap.initdb.secret: leave it out",
+        ),
+        (
+            production(cloudNativePG={"enabled": True, "extraSpec": {"bootstrap": {"recovery": {"source": "origin"}}}}),
+            "cloudNativePG.extraSpec.bootstrap.recovery needs database: stockroom and owner: stockroom",
         ),
         ({"terminationGracePeriodSeconds": 29}, "make it at least 30 (2 x drainSeconds 5 + shutdownSeconds 15 + 5)"),
         (
@@ -157,6 +170,8 @@ def test_what_cannot_work_is_refused(refused: Refused, values: dict[str, Any], c
         ({"resources": {"limits": {"memory": "256MB"}}}, "at '/resources/limits/memory'"),
         ({"image": {"digest": "latest"}}, "at '/image/digest'"),
         ({"podSecurityContext": {"runAsUser": 0}}, "at '/podSecurityContext/runAsUser'"),
+        ({"commonLabels": {"app.kubernetes.io/name": "shop"}}, "invalid propertyName 'app.kubernetes.io/name'"),
+        ({"podLabels": {"app.kubernetes.io/component": "shop"}}, "invalid propertyName 'app.kubernetes.io/component'"),
         ({"settings": {"APP_DATABASE_URL": "postgresql://"}}, "additional properties 'APP_DATABASE_URL' not allowed"),
         ({"settings": {"APP_REPLICA_CEILING": 4}}, "additional properties 'APP_REPLICA_CEILING' not allowed"),
         ({"settings": {"APP_LOG_LEVLE": "debug"}}, "additional properties 'APP_LOG_LEVLE' not allowed"),

@@ -1,6 +1,9 @@
 """What the chart promises of what it renders."""
 
 import base64
+import re
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from app.core.config import parse_signing_keys
 from tests.chart.conftest import Render
 from tests.chart.manifests import Object, containers, environment
-from tests.chart.options import OPTIONS, production
+from tests.chart.options import EXAMPLE, OPTIONS, production
 
 HELM_TIMEOUT_SECONDS = 300
 """What `helm install` waits for a hook unless told otherwise."""
@@ -65,6 +68,12 @@ class TestMigrations:
         assert "envFrom" not in container
         settings = manifests.get("ConfigMap", "shop-api")["data"]
         assert settings.items() <= environment(container).items()
+
+    def test_what_extra_env_says_of_a_setting_is_said_once_in_the_hook(self, render: Render) -> None:
+        job = render(production(extraEnv=[{"name": "APP_HOLD_TIME_MS", "value": "20"}])).get("Job", "stockroom-migrate")
+        (container,) = pod_of(job)["spec"]["containers"]
+        assert [entry["value"] for entry in container["env"] if entry["name"] == "APP_HOLD_TIME_MS"] == ["20"]
+        assert len(container["env"]) == len(environment(container))
 
     def test_pods_wait_for_it(self, render: Render) -> None:
         for name in ("stockroom", "stockroom-worker"):
@@ -181,6 +190,16 @@ class TestSecrets:
         assert found["APP_DATABASE_URL"] == "postgresql://$(POOLER_USERNAME):$(POOLER_PASSWORD)@stockroom-pgbouncer:5432/stockroom"
         assert found["APP_DATABASE_DIRECT_URL"]["secretKeyRef"] == {"name": "stockroom-db-app", "key": "uri"}
 
+    def test_the_examples_url_names_a_certificate_that_every_process_with_a_database_has(self, render: Render) -> None:
+        certificate = re.search(r"sslmode=verify-full&sslrootcert=(/[^']+)'", EXAMPLE.read_text())
+        assert certificate
+        for name, pod in render(OPTIONS["the example"]).pods():
+            for container in containers(pod):
+                if "APP_DATABASE_URL" in environment(container):
+                    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+                    volume = mounts[str(Path(certificate[1]).parent)]
+                    assert {"name": volume, "configMap": {"name": "database-ca"}} in pod["spec"]["volumes"], name
+
     def test_none_stands_in_a_config_map(self, render: Render) -> None:
         for option in OPTIONS.values():
             for found in render(option):
@@ -198,7 +217,7 @@ class TestSecrets:
 def test_what_is_said_besides_of_a_cloudnativepg_cluster_is_merged_with_the_plan(render: Render) -> None:
     extra = {
         "backup": {"retentionPolicy": "30d"},
-        "bootstrap": {"recovery": {"source": "origin"}},
+        "bootstrap": {"recovery": {"source": "origin", "database": "stockroom", "owner": "stockroom"}},
         "managed": {"roles": [{"name": "reporting", "connectionLimit": 2}]},
         "postgresql": {"parameters": {"shared_buffers": "1GB"}, "synchronous": {"method": "any", "number": 1}},
     }
@@ -216,8 +235,35 @@ def test_what_is_said_besides_of_a_cloudnativepg_cluster_is_merged_with_the_plan
         "synchronous": {"method": "any", "number": 1},
     }
     assert [(role["name"], role["connectionLimit"]) for role in spec["managed"]["roles"]] == [("stockroom", 43), ("reporting", 2)]
-    assert spec["bootstrap"] == {"recovery": {"source": "origin"}}
+    assert spec["bootstrap"] == extra["bootstrap"]
     assert spec["backup"] == {"retentionPolicy": "30d"}
+
+
+def test_what_is_unset_of_a_cloudnativepg_cluster_is_as_if_nothing_were_said(render: Render) -> None:
+    def spec(extra: dict[str, Any]) -> Object:
+        found: Object = render(production(cloudNativePG={"enabled": True, "extraSpec": extra})).get("Cluster", "stockroom-db")["spec"]
+        return found
+
+    assert spec({"bootstrap": None, "managed": None, "postgresql": None}) == spec({})
+    assert spec({"managed": {"roles": None}, "postgresql": {"parameters": None}}) == spec({})
+
+
+def test_pods_reach_dns_wherever_its_own_pods_listen(render: Render) -> None:
+    rules = render(OPTIONS["pods scraped, everybody let in"]).get("NetworkPolicy")["spec"]["egress"]
+    ports = {(port["port"], port["protocol"]) for rule in rules for port in rule.get("ports", [])}
+    assert {(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")} <= ports
+
+
+@pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
+def test_the_notes_say_what_a_service_open_to_the_outside_shows(render: Render, kind: str) -> None:
+    said = "also shows /metrics and /healthz to whoever reaches it"
+    assert f"service.type {kind} {said}" in render({"service": {"type": kind}}).notes
+    assert said not in render().notes
+
+
+def test_jobs_that_failed_do_not_outlive_the_release_for_ever(render: Render) -> None:
+    for option, job in (("production", "stockroom-migrate"), ("evaluation behind a PgBouncer, with a load test", "stockroom-load-test")):
+        assert render(OPTIONS[option]).get("Job", job)["spec"]["ttlSecondsAfterFinished"] == 86400
 
 
 def test_users_and_groups_can_be_unset_for_openshift(render: Render) -> None:
@@ -225,6 +271,11 @@ def test_users_and_groups_can_be_unset_for_openshift(render: Render) -> None:
         for name, pod in render(OPTIONS[option]).pods():
             contexts = [pod["spec"]["securityContext"], *(container["securityContext"] for container in containers(pod))]
             assert not any({"runAsUser", "runAsGroup", "fsGroup"} & set(context) for context in contexts), name
+
+
+def test_the_example_believes_no_more_than_a_small_network_what_address_a_client_has() -> None:
+    settings = OPTIONS["the example"]["settings"]
+    assert ip_network(settings["APP_TRUSTED_PROXIES"]).num_addresses <= 256
 
 
 def test_probes_and_metrics_are_not_reached_from_outside(render: Render) -> None:

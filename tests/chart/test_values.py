@@ -16,6 +16,7 @@ from app.capacity.limits import cpu_limit_millicores, memory_limit_bytes
 from app.core import sizing
 from app.core.config import Settings
 
+ROOT = Path(__file__).parents[2]
 MODEL = {field.name: field.default for field in fields(inputs.Inputs)}
 
 IN_THE_SECRET = {"APP_DATABASE_URL", "APP_DATABASE_DIRECT_URL", "APP_SIGNING_KEYS", "APP_ADMIN_PASSWORD"}
@@ -165,3 +166,16 @@ def _shown(chart: helm.Chart, values: dict[str, Any]) -> int:
 
 def test_the_chart_is_of_this_version(chart: helm.Chart) -> None:
     assert chart.metadata["appVersion"] == __version__
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/kubernetes.md", "Dockerfile"])
+def test_the_image_that_is_told_to_be_built_is_the_one_that_the_chart_asks_for(page: str, chart: helm.Chart) -> None:
+    image = re.escape(f"stockroom:{chart.metadata['appVersion']}")
+    assert re.search(rf"docker build --tag {image} \.", (ROOT / page).read_text())
+
+
+@pytest.mark.parametrize("page", ["docs/kubernetes.md", "docs/operations/install.md", "helm/stockroom/values-production.example.yaml"])
+def test_urls_that_verify_a_server_say_by_which_certificate(page: str) -> None:
+    urls = re.findall(r"postgresql://\S*sslmode=verify-full\S*", (ROOT / page).read_text())
+    assert urls
+    assert all("&sslrootcert=/" in url for url in urls)

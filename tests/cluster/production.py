@@ -32,6 +32,9 @@ class Production(Release):
             "autoscaling": {"minReplicas": 2, "maxReplicas": 3},
             "worker": {"replicas": 1},
             "drainSeconds": 5,
+            # Its PostgreSQL speaks no TLS.
+            "extraVolumes": [],
+            "extraVolumeMounts": [],
             "capacity": {"maxConnections": 100, "otherClientConnections": 5, "databaseCores": None},
             "serviceMonitor": {"enabled": custom_kinds},
         }

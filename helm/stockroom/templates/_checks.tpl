@@ -16,6 +16,11 @@
 {{- if not $limits.memory -}}
 {{- $wrong = append $wrong "resources.limits.memory is not set: production needs a limit, and the plan reads how many workers fit from it" -}}
 {{- end -}}
+{{- range $who, $resources := dict "worker" $values.worker.resources "migrations" $values.migrations.resources -}}
+{{- if not (default (dict) $resources.limits).memory -}}
+{{- $wrong = append $wrong (printf "%s.resources.limits.memory is not set: production needs a limit" $who) -}}
+{{- end -}}
+{{- end -}}
 {{- else if $values.cloudNativePG.enabled -}}
 {{- $wrong = append $wrong "cloudNativePG.enabled is for mode production: an evaluation brings its own PostgreSQL" -}}
 {{- end -}}
@@ -64,13 +69,23 @@
 {{- if and $values.httpRoute.enabled (not $values.httpRoute.parentRefs) -}}
 {{- $wrong = append $wrong "httpRoute.enabled needs httpRoute.parentRefs: the Gateway that it belongs to" -}}
 {{- end -}}
-{{- $parameters := dig "postgresql" "parameters" (dict) $values.cloudNativePG.extraSpec -}}
+{{- $extra := $values.cloudNativePG.extraSpec -}}
+{{- range $way, $bootstrap := $extra.bootstrap -}}
+{{- $bootstrap = default (dict) $bootstrap -}}
+{{- if $bootstrap.secret -}}
+{{- $wrong = append $wrong (printf "cloudNativePG.extraSpec.bootstrap.%s.secret: leave it out; the operator then makes the Secret that Stockroom reads" $way) -}}
+{{- end -}}
+{{- if or (ne (toString $bootstrap.database) "stockroom") (ne (toString $bootstrap.owner) "stockroom") -}}
+{{- $wrong = append $wrong (printf "cloudNativePG.extraSpec.bootstrap.%s needs database: stockroom and owner: stockroom; the operator's default is app" $way) -}}
+{{- end -}}
+{{- end -}}
+{{- $parameters := default (dict) (default (dict) $extra.postgresql).parameters -}}
 {{- range $parameter, $value := dict "max_connections" "maxConnections" "superuser_reserved_connections" "superuserReservedConnections" "reserved_connections" "reservedConnections" -}}
 {{- if hasKey $parameters $parameter -}}
 {{- $wrong = append $wrong (printf "cloudNativePG.extraSpec.postgresql.parameters.%s: the plan rests on it, so set capacity.%s instead" $parameter $value) -}}
 {{- end -}}
 {{- end -}}
-{{- range dig "managed" "roles" list $values.cloudNativePG.extraSpec -}}
+{{- range (default (dict) $extra.managed).roles -}}
 {{- if eq .name "stockroom" -}}
 {{- $wrong = append $wrong "cloudNativePG.extraSpec.managed.roles names the role stockroom, which the chart manages with the plan's connection limit: leave it out" -}}
 {{- end -}}

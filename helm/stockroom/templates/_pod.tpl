@@ -62,6 +62,11 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext: {{- include "stockroom.securityContext" . | nindent 2 }}
 {{- end -}}
 
+{{/* Hooks are no part of the release: what has failed would outlive it for ever. A day is enough to look at it. */}}
+{{- define "stockroom.jobTtl" -}}
+ttlSecondsAfterFinished: 86400
+{{- end -}}
+
 {{/* Files go to memory: the root filesystem is read-only, and a slow disk must not block a heartbeat. */}}
 {{- define "stockroom.volumeMounts" -}}
 - name: memory
