@@ -13,6 +13,7 @@ from loadtests import arrivals, consistency, database, importing, offering
 from loadtests.api import Api, UnreachableError
 from loadtests.arrivals import Arrivals
 from loadtests.deployment import Deployment
+from loadtests.exchanges import Operation
 from loadtests.sampler import Sampler
 from loadtests.scenarios import Scenario
 from loadtests.shop import Shop, close_shop, open_shop
@@ -59,8 +60,7 @@ class Bench:
         return checks
 
     async def _measured(self, rate: float, seconds: float, seed: int) -> Step:
-        due = arrivals.schedule(self.kind, rate=rate, seconds=seconds, seed=seed)
-        operations = list(islice(self.scenario.draw(self.shop, random.Random(seed)), len(due)))
+        due, operations = planned(self.scenario, self.shop, self.kind, rate=rate, seconds=seconds, seed=seed)
         client = Client(self.deployment.host, self.shop.api.token)
         sampler = Sampler(self.deployment.metrics_url, self.deployment.database_url, postmaster=self.deployment.postmaster)
         connections = min(_MOST_CONNECTIONS, max(_FEWEST_CONNECTIONS, int(rate / _OPERATIONS_A_CONNECTION)))
@@ -73,6 +73,17 @@ class Bench:
             client.close()
             await asyncio.sleep(0.05)
         return step_of(offered, samples, scenario=self.scenario.name, arrivals=self.kind, rate=rate, seconds=seconds, seed=seed)
+
+
+def planned(
+    scenario: Scenario, shop: Shop, kind: Arrivals, *, rate: float, seconds: float, seed: int
+) -> tuple[list[float], list[Operation]]:
+    """When operations begin, and which.
+
+    Each has a stream of random numbers of its own: of one and the same, the gap before an operation would decide which it is.
+    """
+    due = arrivals.schedule(kind, rate=rate, seconds=seconds, seed=seed)
+    return due, list(islice(scenario.draw(shop, random.Random(f"operations {seed}")), len(due)))
 
 
 @contextmanager
