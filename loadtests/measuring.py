@@ -65,8 +65,10 @@ class Bench:
         sampler = Sampler(self.deployment.metrics_url, self.deployment.database_url, postmaster=self.deployment.postmaster)
         connections = min(_MOST_CONNECTIONS, max(_FEWEST_CONNECTIONS, int(rate / _OPERATIONS_A_CONNECTION)))
         try:
+            # Before anybody looks: what connecting costs is none of the step's.
+            await client.connect(connections)
             async with sampler.running() as samples:
-                offered = await offering.offer(client, due, operations, connections=connections)
+                offered = await offering.offer(client, due, operations)
         except OSError as error:
             raise UnreachableError(f"{self.deployment.host} does not answer: {error}") from None
         finally:
