@@ -15,6 +15,9 @@ _MOST_LATENCY = 4.0
 """Latencies above so many times their objective are drawn at the plot's edge: how bad is no longer interesting."""
 
 
+_UNTOLD = '<span class="bad">cannot be told</span>'
+
+
 def page(results: Sequence[Result]) -> str:
     """All results on one page."""
     body = "".join([_head(results), _verdict(results), _summary(results), *map(_section, results), how_to_read()])
@@ -396,11 +399,15 @@ def _errors(judged: Judged) -> str:
 
 def _checks(result: Result) -> str:
     rows = [
-        (check.name, str(check.looked_at), '<span class="bad">no</span>' if check.problems else '<span class="good">yes</span>')
+        (
+            check.name,
+            str(check.looked_at),
+            '<span class="bad">no</span>' if check.problems else _UNTOLD if check.untold else '<span class="good">yes</span>',
+        )
         for check in result.checks
     ]
     return table(("", "looked at", "holds"), rows, raw=True) + bullets(
-        problem for check in result.checks for problem in check.problems[:10]
+        problem for check in result.checks for problem in [*check.problems[:10], *check.untold[:10]]
     )
 
 

@@ -109,7 +109,7 @@ class Result:
     @property
     def untold(self) -> list[str]:
         """What could not be told, with the reason."""
-        found = []
+        found = [f"{check.name}: {reason}" for check in self.checks for reason in check.untold[:_MOST_PROBLEMS]]
         if self.command == "run":
             found += [untold for judged in self.steps for untold in judged.untold]
         if self.knee is not None:

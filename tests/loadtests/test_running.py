@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from loadtests.objectives import Objectives
 from loadtests.offering import Outcome
 from loadtests.results import Result
 from loadtests.scenarios import SCENARIOS
-from loadtests.shop import Shop
+from loadtests.shop import Attempt, Shop
 from loadtests.steps import Step
 from tests.loadtests.made import a_step
 from tests.serving.servers import ROOT, Server, free_port, until
@@ -145,6 +146,13 @@ async def test_books_agree_after_reservations_and_no_longer_when_they_were_tampe
     assert step.server is not None
     assert step.server.cpu_per_request_ms > 0
     assert (step.server.peak_connections or 0) >= 2
+    unheard = shop.attempts[1]
+    unheard.reservation_id, reservation_id = None, unheard.reservation_id
+    never_made = Attempt("never made", unheard.sku)
+    shop.attempts.append(never_made)
+    unheard.is_unheard = never_made.is_unheard = True
+    assert problems(await asyncio.to_thread(consistency.check, shop, deployment.database_url)) == []
+    assert (unheard.reservation_id, never_made.reservation_id is None) == (reservation_id, False)
     twice = shop.attempts[0]
     double = """
         WITH again AS (
@@ -232,6 +240,27 @@ async def test_imports_beside_the_load_that_fail_are_told() -> None:
         await until(lambda: imports.problems, 30)
     assert imports.finished == 0
     assert imports.problems[0].startswith("import 1 ended with")
+
+
+async def test_a_bench_tells_of_imports_that_fail(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_product", lambda *_: {"name": "a product without anything else"})
+
+    def imported() -> Check:
+        with bench(deployment, SCENARIOS["import"]) as ready:
+            imports = ready.imports
+            assert imports is not None
+            deadline = time.monotonic() + 30
+            while not imports.problems and time.monotonic() < deadline:
+                time.sleep(0.05)
+            return ready.checked()[-1]
+
+    failed = await asyncio.to_thread(imported)
+    assert (failed.problems[0][:21], failed.untold) == ("import 1 ended with 1", [])
+
+
+def test_of_imports_of_which_none_ended_nothing_can_be_told() -> None:
+    assert importing.Imports().check.untold
+    assert importing.Imports(finished=1).check.untold == []
 
 
 @pytest.mark.parametrize(
