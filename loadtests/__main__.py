@@ -19,7 +19,6 @@ from loadtests.exchanges import address_of
 from loadtests.objectives import ObjectivesError
 from loadtests.results import Result, ResultError
 from loadtests.scenarios import SCENARIOS, Scenario
-from loadtests.sweep import NothingMeasuredError
 
 CANNOT_TELL = 2
 
@@ -111,9 +110,9 @@ def sweep(
     *,
     workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2,4",
     pools: Annotated[str, typer.Option(help="Pool sizes, with commas.")] = "2,5,10",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each point is compared; fewer than six prove nothing.")] = 6,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each point is compared; fewer than six prove nothing.")] = 9,
     overload_rate: Annotated[
-        float, typer.Option(min=1, help="Operations a second, to be a little more than can be served; raised until it is.")
+        float, typer.Option(min=1, help="Operations a second, to be a little more than can be served; changed until it is.")
     ] = 600,
     normal_rate: Annotated[float, typer.Option(min=1, help="Operations a second, well below the knee.")] = 300,
     duration: _Duration = 4,
@@ -158,13 +157,8 @@ def _explained() -> Iterator[None]:
     """Turn what a person can mend into a line on standard error."""
     try:
         yield
-    except (UnreachableError, ApiError, NothingMeasuredError, ObjectivesError, ResultError, UnmeasuredError, OSError) as error:
+    except (UnreachableError, ApiError, ObjectivesError, ResultError, UnmeasuredError, OSError) as error:
         _fail(str(error))
-    except SystemExit as error:
-        # A server that does not start.
-        if isinstance(error.code, str):
-            _fail(error.code)
-        raise
 
 
 @contextmanager

@@ -29,11 +29,15 @@ CALIBRATION = (2.0, 4.0, 6.0, 8.0)
 
 _SETTLE_SECONDS = 0.5
 _PRIMER_SECONDS = 2.0
-_OVERLOADED = 0.1
+
+_AIMED_AT_LEAST, _AIMED_AT_MOST = 0.1, 0.3
+"""What is to be refused under overload: within what counts, with room for a machine that changes its pace."""
+_OVERLOAD_FACTOR = 1.2
+_MOST_SEARCHES = 20
 
 
 class UnmeasuredError(Exception):
-    """There are objectives that nothing can be held against here; the text says which, and how to mend it."""
+    """There is nothing that something could be held against here; the text says what is missing, and how to mend it."""
 
 
 def run(
@@ -169,20 +173,32 @@ def _sweep(
 ) -> Result:
     began = time.monotonic()
     with here.running() as planned, bench(planned, scenario) as ready, Watched(console, rounds * 3 * len(points)) as watched:
-        overload, derived = _more_than_can_be_served(ready, watched, overload, seconds)
+        rate, derived = _more_than_can_be_served(ready, watched, overload, seconds)
+        others = [point for point in dict.fromkeys(points) if point != derived]
+        if not others:
+            raise UnmeasuredError(f"{derived} is what the plan derives here, and there is nothing to compare it with; name other sizes")
         steps: list[Judged] = []
+        rates: dict[int, float] = {}
 
-        def visit(point: Sizing, group: int) -> sweeps.Visit:
-            with here.running(point) as deployment:
-                at = replace(ready, deployment=deployment)
-                # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
-                watched.step(at, overload, _PRIMER_SECONDS, group, f"{point}, group {group}")
-                low = watched.step(at, normal, seconds, group, f"{point}, group {group}")
-                high = watched.step(at, overload, seconds, group, f"{point}, group {group}")
+        def visit(point: Sizing, group: int) -> sweeps.Visit | None:
+            nonlocal rate
+            # One and the same for all of a group.
+            high_rate, note = rates.setdefault(group, rate), f"{point}, group {group}"
+            try:
+                with here.running(point) as deployment:
+                    at = replace(ready, deployment=deployment)
+                    # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
+                    watched.step(at, high_rate, _PRIMER_SECONDS, group, note)
+                    low = watched.step(at, normal, seconds, group, note)
+                    high = watched.step(at, high_rate, seconds, group, note)
+            except UnreachableError as error:
+                console.print(f"{note}: {error}", markup=False)
+                return None
             steps.extend(Judged(step, []) for step in (low, high))
+            if point == derived and not sweeps.is_overloaded(high):
+                rate = _nearer_to_an_overload(high_rate, high)
             return sweeps.Visit(point, group, high, low)
 
-        others = [point for point in dict.fromkeys(points) if point != derived]
         visited = list(sweeps.visits(others, derived, rounds, visit))
         return Result(
             command="sweep",
@@ -190,21 +206,39 @@ def _sweep(
             scenario=scenario.name,
             objectives=limits,
             steps=steps,
-            sweep=sweeps.judged(visited, derived),
+            sweep=sweeps.judged(visited, others, derived, limits),
             checks=ready.checked(),
             took_seconds=time.monotonic() - began,
         )
 
 
 def _more_than_can_be_served(ready: Bench, watched: Watched, rate: float, seconds: float) -> tuple[float, Sizing]:
-    """A rate of which a good part is refused, and the sizes of the server that refused it: served whole, it would say nothing of the most that can be."""
-    while True:
-        step = watched.step(ready, rate, seconds, 1)
-        if step.server is None:
-            raise UnreachableError(f"{ready.deployment.metrics_url} does not answer")
-        if step.void or step.total.refused_rate >= _OVERLOADED:
-            return rate, Sizing(step.server.workers, round(step.server.pool_size / step.server.workers))
-        rate *= 1.25
+    """A rate of which a part is refused, and the sizes of the server that refused it: served whole, it would say nothing of the most that can be.
+
+    The search ends after a while, since the machine may change its pace meanwhile: whether a rate was the right one is judged by each visit.
+
+    Raises:
+        UnmeasuredError: the server's metrics never answered.
+    """
+    derived: Sizing | None = None
+    for number in range(_MOST_SEARCHES):
+        step = watched.step(ready, rate, seconds, number)
+        if step.server is not None:
+            derived = Sizing(step.server.workers, round(step.server.pool_size / step.server.workers))
+        nearer = _nearer_to_an_overload(rate, step)
+        if derived is not None and nearer == rate and not step.void:
+            break
+        rate = nearer
+    if derived is None:
+        raise UnmeasuredError(f"which sizes the plan derives is not known: {ready.deployment.metrics_url} does not answer in time")
+    return rate, derived
+
+
+def _nearer_to_an_overload(rate: float, step: Step) -> float:
+    """The next rate to try; the same when it was the right one, or nobody knows."""
+    if step.void or _AIMED_AT_LEAST <= step.total.refused_rate <= _AIMED_AT_MOST:
+        return rate
+    return rate * _OVERLOAD_FACTOR if step.total.refused_rate < _AIMED_AT_LEAST else rate / _OVERLOAD_FACTOR
 
 
 def _judged(step: Step, limits: Objectives) -> Judged:

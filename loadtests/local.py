@@ -23,6 +23,7 @@ from app.core.embedded import EmbeddedPostgres
 from app.services import imports
 from benchmarks.overload.figures import cpu_quota
 from benchmarks.serving import EMAIL, PASSWORD, SERVE, create_user, environment, serving
+from loadtests.api import UnreachableError
 from loadtests.deployment import Deployment, Sizing
 
 LIMIT_PERCENT = 50
@@ -49,9 +50,19 @@ class Machine:
 
     @contextmanager
     def running(self, sizing: Sizing | None = None) -> Iterator[Deployment]:
-        """A server that is ready, with the sizes that the plan derives for one core unless others are given."""
+        """A server that is ready, with the sizes that the plan derives for one core unless others are given.
+
+        Raises:
+            UnreachableError: it did not start.
+        """
         command = SERVE if sizing is None else (sys.executable, "-m", "loadtests.sized", str(sizing.workers), str(sizing.pool))
-        with serving(command, self.variables, "/healthz", cores={self.server_core}, group=self.quota) as server:
+        with ExitStack() as stack:
+            try:
+                server = stack.enter_context(serving(command, self.variables, "/healthz", cores={self.server_core}, group=self.quota))
+            except SystemExit as error:
+                if isinstance(error.code, str):
+                    raise UnreachableError(error.code) from None
+                raise
             yield Deployment(
                 host=server.url,
                 username=EMAIL,

@@ -44,9 +44,18 @@ def a_knee() -> Result:
 def a_sweep() -> Result:
     derived = Sizing(1, 5)
     visited = [
-        Visit(point, number, a_step(900, served=500), a_step(300)) for point in (derived, Sizing(2, 5), Sizing(1, 2)) for number in range(6)
+        Visit(point, number, a_step(900, served=500, refused=2000), a_step(300))
+        for point in (derived, Sizing(2, 5), Sizing(1, 2))
+        for number in range(6)
     ]
-    return Result(command="sweep", description="a pod", scenario="mixed", objectives=LIMITS, steps=[], sweep=judged(visited, derived))
+    return Result(
+        command="sweep",
+        description="a pod",
+        scenario="mixed",
+        objectives=LIMITS,
+        steps=[],
+        sweep=judged(visited, [Sizing(2, 5), Sizing(1, 2)], derived, LIMITS),
+    )
 
 
 @pytest.mark.parametrize("result", [a_run(), a_knee(), a_sweep()], ids=lambda result: result.command)

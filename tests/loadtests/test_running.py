@@ -148,7 +148,7 @@ async def test_books_agree_after_reservations_and_no_longer_when_they_were_tampe
     assert (step.server.peak_connections or 0) >= 2
     unheard = shop.attempts[1]
     unheard.reservation_id, reservation_id = None, unheard.reservation_id
-    never_made = Attempt("never made", unheard.sku)
+    never_made = Attempt("never-made", unheard.sku)
     shop.attempts.append(never_made)
     unheard.is_unheard = never_made.is_unheard = True
     assert problems(await asyncio.to_thread(consistency.check, shop, deployment.database_url)) == []
