@@ -1,7 +1,7 @@
 """The commands' work: steps in their order, with a progress bar, summed up as results."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -104,7 +104,7 @@ def sweep(
         return _sweep(here, points, scenario, limits, rounds=rounds, overload=overload, normal=normal, seconds=seconds, console=console)
 
 
-def trial(limits: Objectives, console: Console) -> list[Result]:
+def trial(limits: Objectives, console: Console) -> Iterator[Result]:
     """The knee, the sizes beside the derived one, and a run well below the knee, last; all short."""
     from loadtests.local import machine
 
@@ -115,12 +115,13 @@ def trial(limits: Objectives, console: Console) -> list[Result]:
             deployment = stack.enter_context(here.running())
         found = knee(deployment, scenario, limits, "poisson", start=50, seconds=seconds, seed=1, console=console)
         rate = found.knee.rate if found.knee else 0.0
+        yield found
         if not rate:
-            return [found]
+            return
         points = [Sizing(1, 2), Sizing(2, 5)]
         swept = _sweep(here, points, scenario, limits, rounds=1, overload=1.4 * rate, normal=0.6 * rate, seconds=seconds, console=console)
-        ran = run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=2 * seconds, seed=1, console=console)
-    return [found, replace(swept, is_sketch=True), ran]
+        yield replace(swept, is_sketch=True)
+        yield run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=2 * seconds, seed=1, console=console)
 
 
 def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, seconds: float, seed: int) -> Result:
@@ -142,9 +143,11 @@ def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, s
         return knees.Tried(judged.step, judged.failures)
 
     predicted = capacity.predicted(calibration)
-    first = start if predicted is None else max(start, predicted.rate / knees.FACTOR**2)
+    first = start if predicted is None else min(max(start, predicted.rate / knees.FACTOR**2), knees.MOST_RATE)
     found = knees.found(list(knees.search(measure, first)), calibration)
-    highest = max((judged.step for judged in steps), key=lambda step: step.rate)
+    seen = [(judged.step.rate, judged.step.server) for judged in steps if judged.step.server]
+    highest = max(seen, key=lambda pair: pair[0], default=None)
+    took_seconds = time.monotonic() - began
     return Result(
         command="knee",
         description=ready.deployment.description,
@@ -153,9 +156,9 @@ def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, s
         steps=steps,
         calibration=calibration,
         knee=found,
-        sizing_faults=capacity.sizing_faults(highest.server) if highest.server else [],
+        sizing_faults=capacity.sizing_faults(highest[1]) if highest else [],
         checks=ready.checked(),
-        took_seconds=time.monotonic() - began,
+        took_seconds=took_seconds,
     )
 
 

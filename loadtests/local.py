@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from app.core import migrations
 from app.core.config import Settings
 from app.core.db import Database
-from app.core.embedded import EmbeddedPostgres
+from app.core.embedded import EmbeddedError, EmbeddedPostgres
 from app.services import imports
 from benchmarks.overload.figures import cpu_quota
 from benchmarks.serving import EMAIL, PASSWORD, SERVE, create_user, environment, serving
@@ -91,7 +91,10 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
         # Started from here, it inherits the cores: what servers run on is theirs alone.
         postgres = EmbeddedPostgres(folder, max_connections=max_connections)
         stack.callback(postgres.remove)
-        postgres.start()
+        try:
+            postgres.start()
+        except EmbeddedError as error:
+            raise UnreachableError(str(error)) from None
         url = postgres.database_url
         migrations.upgrade(url)
         asyncio.run(_fill(url))

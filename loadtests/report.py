@@ -334,7 +334,7 @@ def _steps(steps: Sequence[Judged]) -> str:
                 f"{step.total.refused_rate:.2%}",
                 f"{step.total.error_rate:.2%}",
                 *(
-                    (f"{server.cpu_per_request_ms:.3f} ms", f"{server.hold_mean_ms:.2f} ms", f"{server.wait_p95_ms:.1f} ms")
+                    (f"{server.cpu_per_request_ms:.3f} ms", f"{server.hold_mean_ms:.2f} ms", ms(server.wait_p95_ms))
                     if server
                     else ("", "", "")
                 ),

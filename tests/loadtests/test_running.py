@@ -9,7 +9,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from loadtests.knee import Tried, found
 from loadtests.measuring import bench
 from loadtests.objectives import Objectives
 from loadtests.offering import Outcome
-from loadtests.results import Result
+from loadtests.results import Judged, Result
 from loadtests.scenarios import SCENARIOS
 from loadtests.shop import Attempt, Shop
 from loadtests.steps import Step
@@ -270,6 +270,7 @@ def test_of_imports_of_which_none_ended_nothing_can_be_told() -> None:
         ("run --arrivals nope --host http://127.0.0.1:1", "arrivals are poisson, constant, bursts"),
         ("run --host nowhere", "the host 'nowhere' should be http://NAME:PORT"),
         ("run --host http://127.0.0.1:port", "the host 'http://127.0.0.1:port' should be"),
+        ("run --host http://a..b:1", "the host 'http://a..b:1' should be"),
         ("run --host http://[::1", "the host 'http://[::1' should be"),
         ("knee --host http://127.0.0.1:1 --metrics nowhere", "the metrics' address 'nowhere' should be"),
         ("knee --host http://127.0.0.1:1 --password-env NOWHERE", "put the password of admin@example.com into the variable NOWHERE"),
@@ -292,6 +293,26 @@ def test_wrong_input_is_said_in_a_line_and_exits_with_two(
     assert done.stderr.startswith(f"error: {says}")
 
 
+def test_a_rate_that_nobody_can_offer_is_wrong_input() -> None:
+    assert CliRunner().invoke(app, ["knee", "--start-rate", "2501"]).exit_code == 2
+
+
+def test_what_nobody_expected_is_no_verdict_on_the_deployment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(commands, "sweep", lambda *_, **__: 1 / 0)
+    done = CliRunner().invoke(app, ["sweep", "--output", str(tmp_path)])
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, "error: this is a fault of the load tests: division by zero")
+
+
+def test_a_trial_that_breaks_off_keeps_what_it_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def trial(*_: object) -> Iterator[Result]:
+        yield Result(command="run", description="", scenario="mixed", objectives=Objectives(), steps=[Judged(a_step(), [])])
+        raise commands.UnmeasuredError("the machine is busy")
+
+    monkeypatch.setattr(commands, "trial", trial)
+    assert CliRunner().invoke(app, ["trial", "--output", str(tmp_path)]).exit_code == 2
+    assert results.read([tmp_path / "run.json"])
+
+
 def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, deployment: Deployment) -> None:
     class Here:
         @staticmethod
@@ -308,7 +329,7 @@ def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, depl
     )
     monkeypatch.setattr(local, "machine", lambda: nullcontext(Here()))
     monkeypatch.setattr(commands, "knee", lambda *_, **__: nothing)
-    assert commands.trial(Objectives(), Console()) == [nothing]
+    assert [*commands.trial(Objectives(), Console())] == [nothing]
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
