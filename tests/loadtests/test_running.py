@@ -106,15 +106,37 @@ async def test_the_open_loop_sees_a_stall_of_the_server_that_the_closed_loop_doe
     assert closed_p99_ms < 100 < 150 < open_loop.total.p99_ms
 
 
-async def test_locust_on_several_processes_looks_over_the_books_of_each(deployment: Deployment, loadtest_settings: Settings) -> None:
-    code, _, log = await command(
-        *("locust", "--headless", "--processes", "2", "--users", "2", "--run-time", "3s", "--host", deployment.host),
-        *("--username", deployment.username, "HotSku"),
-        environment={"STOCKROOM_PASSWORD": deployment.password, "APP_DATABASE_URL": loadtest_settings.require_database_url()},
-    )
+async def test_locust_on_several_processes_looks_over_the_books_of_each_and_its_exit_code_tells_of_them(deployment: Deployment) -> None:
+    url = deployment.database_url
+    assert url is not None
+
+    async def locust(seconds: int) -> tuple[int, str]:
+        code, _, log = await command(
+            *("locust", "--headless", "--processes", "2", "--users", "2", "--run-time", f"{seconds}s", "--host", deployment.host),
+            # Not of failed requests: of the books alone.
+            *("--exit-code-on-error", "0", "--username", deployment.username, "HotSku"),
+            environment={
+                "STOCKROOM_PASSWORD": deployment.password,
+                "APP_DATABASE_URL": url.replace("postgresql://", "postgresql+psycopg://"),
+            },
+        )
+        assert "Traceback" not in log
+        return code, log
+
+    code, log = await locust(3)
     assert code == 0, log
     assert log.count("every reservation is in the ledger once: looked at") == 2
-    assert "Traceback" not in log
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE stock_level SET on_hand = on_hand + 1 FROM variant WHERE variant.id = variant_id AND sku = 'LOADTEST-001'"
+        )
+    try:
+        code, log = await locust(1)
+    finally:
+        with psycopg.connect(url) as connection:
+            connection.execute("TRUNCATE stock_movement, stock_level, reservation, reservation_line, idempotency_key")
+    assert code == 1, log
+    assert "the ledger's sums are the levels: LOADTEST-001" in log
 
 
 async def test_locust_says_who_is_not_let_in_and_ends(deployment: Deployment) -> None:
