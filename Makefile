@@ -72,7 +72,7 @@ bench-import: .venv/installed ## measure how many rows a second imports take: so
 bench-overload: .venv/installed ## overload a server that is held down, and kill its PostgreSQL: some six minutes; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.overload $(ARGS)
 
-loadtest: .venv/installed ## find the knee, compare sizes and hold a load against the objectives, on an embedded database: two to three minutes; exits 1 on a miss
+loadtest: .venv/installed ## find the knee, compare sizes and hold a load against the objectives, on an embedded database: some two minutes; exits 1 on a miss
 	@.venv/bin/python -m loadtests trial $(ARGS)
 
 docs: .venv/installed ## write docs/settings.md and docs/openapi.json anew from the code

@@ -138,7 +138,7 @@ def sweep(
 
 @app.command()
 def trial(output: _Output = Path("loadtest-results")) -> None:
-    """Everything in two to three minutes on this machine: the knee, a run below it, a small sweep. It shows the way; its figures are coarse."""
+    """Everything in some two minutes on this machine: the knee, a run below it, a small sweep. It shows the way; its figures are coarse."""
     with _explained():
         output.mkdir(parents=True, exist_ok=True)
         found = []

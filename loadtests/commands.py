@@ -29,6 +29,7 @@ CALIBRATION = (2.0, 4.0, 6.0, 8.0)
 
 _SETTLE_SECONDS = 0.5
 _PRIMER_SECONDS = 2.0
+_SKETCH_PRECISION = 1.25
 
 _AIMED_AT_LEAST, _AIMED_AT_MOST = 0.1, 0.3
 """What is to be refused under overload: within what counts, with room for a machine that changes its pace."""
@@ -105,7 +106,7 @@ def sweep(
 
 
 def trial(limits: Objectives, console: Console) -> Iterator[Result]:
-    """The knee, the sizes beside the derived one, and a run well below the knee, last; all short."""
+    """Sketches of the knee and of a sweep, and a run well below the knee, last; all short."""
     from loadtests.local import machine
 
     scenario, seconds = SCENARIOS["mixed"], 3.0
@@ -113,18 +114,22 @@ def trial(limits: Objectives, console: Console) -> Iterator[Result]:
         with console.status("starting PostgreSQL and a server …"):
             here = stack.enter_context(machine())
             deployment = stack.enter_context(here.running())
-        found = knee(deployment, scenario, limits, "poisson", start=50, seconds=seconds, seed=1, console=console)
+        with bench(deployment, scenario) as ready, Watched(console, 12) as watched:
+            found = _knee(ready, watched, limits, start=50, seconds=seconds, seed=1, is_sketch=True)
         rate = found.knee.rate if found.knee else 0.0
         yield found
         if not rate:
             return
-        points = [Sizing(1, 2), Sizing(2, 5)]
-        swept = _sweep(here, points, scenario, limits, rounds=1, overload=1.4 * rate, normal=0.6 * rate, seconds=seconds, console=console)
+        swept = _sweep(
+            here, [Sizing(2, 5)], scenario, limits, rounds=1, overload=1.4 * rate, normal=0.6 * rate, seconds=seconds, console=console
+        )
         yield replace(swept, is_sketch=True)
         yield run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=2 * seconds, seed=1, console=console)
 
 
-def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, seconds: float, seed: int) -> Result:
+def _knee(
+    ready: Bench, watched: Watched, limits: Objectives, *, start: float, seconds: float, seed: int, is_sketch: bool = False
+) -> Result:
     began = time.monotonic()
     bursts = replace(ready, kind="bursts")
     calibration: list[Step] = []
@@ -144,7 +149,8 @@ def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, s
 
     predicted = capacity.predicted(calibration)
     first = start if predicted is None else min(max(start, predicted.rate / knees.FACTOR**2), knees.MOST_RATE)
-    found = knees.found(list(knees.search(measure, first)), calibration)
+    precision = _SKETCH_PRECISION if is_sketch else knees.PRECISION
+    found = knees.found(list(knees.search(measure, first, precision=precision)), calibration)
     seen = [(judged.step.rate, judged.step.server) for judged in steps if judged.step.server]
     highest = max(seen, key=lambda pair: pair[0], default=None)
     took_seconds = time.monotonic() - began
@@ -156,6 +162,7 @@ def _knee(ready: Bench, watched: Watched, limits: Objectives, *, start: float, s
         steps=steps,
         calibration=calibration,
         knee=found,
+        is_sketch=is_sketch,
         sizing_faults=capacity.sizing_faults(highest[1]) if highest else [],
         checks=ready.checked(),
         took_seconds=took_seconds,

@@ -11,7 +11,7 @@ FACTOR = 2.0
 """From one step to the next on the way up."""
 
 PRECISION = 1.08
-"""Bisection ends when the first fail is at most this much above the last pass."""
+"""Bisection ends when the first fail is at most so many times the last pass."""
 
 MOST_RATE = 20_000.0
 """Above it nothing is tried."""
@@ -53,7 +53,7 @@ class Tried:
     failures: list[str]
 
 
-def search(measure: Callable[[float], Tried], start: float) -> Iterator[Tried]:
+def search(measure: Callable[[float], Tried], start: float, *, precision: float = PRECISION) -> Iterator[Tried]:
     """Try rates: upwards by `FACTOR` until one fails, then by bisection between the last pass and the first fail.
 
     A step that fails is tried a second time, and fails only if it does again: on a machine with other things to do, one hiccup is no knee.
@@ -61,10 +61,11 @@ def search(measure: Callable[[float], Tried], start: float) -> Iterator[Tried]:
     Args:
         measure: offers a rate for a while.
         start: the first rate.
+        precision: the search ends when the first fail is at most so many times the last pass.
     """
     low, high = 0.0, math.inf
     rate = start
-    while high / max(low, 1e-9) > PRECISION and 1 <= rate <= MOST_RATE:
+    while high / max(low, 1e-9) > precision and 1 <= rate <= MOST_RATE:
         tried = measure(rate)
         yield tried
         if tried.failures:

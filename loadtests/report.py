@@ -57,7 +57,7 @@ def _summary(results: Sequence[Result]) -> str:
         if result.knee is not None:
             lines.append(f"Knee, {result.scenario}: {_knee_in_words(result.knee)}{_cost_in_words(result)}")
         if result.sweep is not None:
-            lines.append(f"Sizing: {result.sweep.verdict}." + (" So short a sweep was not meant to." if result.is_sketch else ""))
+            lines.append(f"Sizing: {result.sweep.verdict}." + (" That was not asked of so short a sweep." if result.is_sketch else ""))
     return bullets(lines)
 
 
@@ -249,7 +249,7 @@ def _cross_checks(knee: Knee) -> str:
 
 def _sweep(swept: Swept) -> str:
     derived = (swept.derived.pool, swept.derived.workers)
-    throughput = {(cell.sizing.pool, cell.sizing.workers): cell.throughput for cell in swept.cells}
+    throughput = {(cell.sizing.pool, cell.sizing.workers): cell.throughput for cell in swept.cells if cell.throughput is not None}
     p99 = {(cell.sizing.pool, cell.sizing.workers): cell.p99_ms for cell in swept.cells if cell.p99_ms is not None}
     labels = {"x_label": "connections of each pool", "y_label": "workers", "marked": derived, "mark_label": "derived by the plan"}
     plots = [heat_map("Requests served a second under overload", cells=throughput, **labels)]  # type: ignore[arg-type] # of one dict
@@ -257,7 +257,7 @@ def _sweep(swept: Swept) -> str:
     rows = [
         (
             str(cell.sizing) + (" (derived)" if cell.sizing == swept.derived else ""),
-            f"{cell.throughput:.0f}",
+            "" if cell.throughput is None else f"{cell.throughput:.0f}",
             "" if cell.throughput_ratio is None else share(cell.throughput_ratio),
             ms(cell.p99_ms),
             "" if cell.p99_ratio is None else share(cell.p99_ratio),

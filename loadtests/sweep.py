@@ -5,7 +5,7 @@ and only neighbours are compared.
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -48,7 +48,7 @@ class Cell:
 
     Attributes:
         sizing: which point.
-        throughput: requests served a second under overload, the median.
+        throughput: requests served a second at the rate of the overload, the median; None when all those steps were void.
         throughput_ratio: the derived point's throughput to this one's, in pairs of which the derived one was overloaded; None without a pair, and of the
             derived point itself.
         p99_ms: below the knee, the median; None when nothing was served.
@@ -57,7 +57,7 @@ class Cell:
     """
 
     sizing: Sizing
-    throughput: float
+    throughput: float | None
     throughput_ratio: Interval | None
     p99_ms: float | None
     p99_ratio: Interval | None
@@ -111,11 +111,10 @@ def judged(found: Sequence[Visit], others: Sequence[Sizing], derived: Sizing, li
     """
     by_point: dict[Sizing, dict[int, Visit]] = {point: {} for point in (derived, *others)}
     for visit in found:
-        if not (visit.overload.void or visit.normal.void):
-            by_point[visit.sizing][visit.group] = visit
+        by_point[visit.sizing][visit.group] = visit
     ours = by_point[derived]
-    cells = [_cell(point, theirs, {} if point == derived else ours, limits) for point, theirs in by_point.items() if theirs]
-    unmeasured = [point for point, theirs in by_point.items() if not theirs]
+    cells = [_cell(point, theirs, {} if point == derived else ours, limits) for point, theirs in by_point.items()]
+    unmeasured = [cell.sizing for cell in cells if cell.throughput is None]
     outcome, verdict = _verdict(derived, [cell for cell in cells if cell.sizing != derived], unmeasured)
     return Swept(derived=derived, cells=cells, outcome=outcome, verdict=verdict)
 
@@ -127,25 +126,29 @@ def is_overloaded(step: Step) -> bool:
 
 def _is_below_the_knee(step: Step, limits: Objectives) -> bool:
     kept = ((step.total.refused_rate, limits.refused_rate), (step.total.error_rate, limits.error_rate))
-    return all(limit is None or found <= limit for found, limit in kept)
+    return not step.void and all(limit is None or found <= limit for found, limit in kept)
 
 
 def _cell(point: Sizing, theirs: Mapping[int, Visit], ours: Mapping[int, Visit], limits: Objectives) -> Cell:
     pairs = [(ours[group], visit) for group, visit in theirs.items() if group in ours]
-    served = [(mine.overload.served_per_second, other.overload.served_per_second) for mine, other in pairs if is_overloaded(mine.overload)]
-    below = [(mine.normal, other.normal) for mine, other in pairs if all(_is_below_the_knee(one.normal, limits) for one in (mine, other))]
-    p99s = [(mine.total.p99_ms, other.total.p99_ms) for mine, other in below]
+    overloads = [(mine.overload, other.overload) for mine, other in pairs if is_overloaded(mine.overload) and not other.overload.void]
+    normals = [(mine.normal, other.normal) for mine, other in pairs if all(_is_below_the_knee(one.normal, limits) for one in (mine, other))]
+    p99s = [(mine.total.p99_ms, other.total.p99_ms) for mine, other in normals]
     p99_ratios = [mine / other for mine, other in p99s if mine is not None and other]
-    known = [visit.normal.total.p99_ms for visit in theirs.values() if visit.normal.total.p99_ms is not None]
     peaks = [step.server.peak_connections for visit in theirs.values() for step in (visit.overload, visit.normal) if step.server]
     return Cell(
         sizing=point,
-        throughput=median(visit.overload.served_per_second for visit in theirs.values()),
-        throughput_ratio=_interval([mine / max(1.0, other) for mine, other in served]),
-        p99_ms=median(known) if known else None,
+        throughput=_median(visit.overload.served_per_second for visit in theirs.values() if not visit.overload.void),
+        throughput_ratio=_interval([mine.served_per_second / max(1.0, other.served_per_second) for mine, other in overloads]),
+        p99_ms=_median(visit.normal.total.p99_ms for visit in theirs.values() if not visit.normal.void),
         p99_ratio=_interval(p99_ratios),
         peak_connections=max((peak for peak in peaks if peak is not None), default=None),
     )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 def _interval(ratios: Sequence[float]) -> Interval | None:

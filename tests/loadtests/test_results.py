@@ -62,6 +62,7 @@ UNMEASURED = a_step(server=a_server(peak_connections=None))
         (a_knee(predicted=330), [], []),
         (a_knee(predicted=310), ["what low load predicted is -22% off the knee's rate, more than 20%"], []),
         (a_knee(predicted=500), ["what low load predicted is +25% off the knee's rate, more than 20%"], []),
+        (replace(a_knee(predicted=500), is_sketch=True), [], []),
         (a_knee(predicted=400, generator_cpu_per_request_ms=0.26), [], ["the generator costs 52% of the workers' CPU a request"]),
         (a_knee(predicted=400, top=[a_step(p99_ms=900)]), ["no rate that was tried met the objectives"], []),
         (a_knee(predicted=400, top=[VOID]), [], ["whether there is a knee cannot be told: void: only 10 of 100"]),

@@ -25,8 +25,7 @@ from loadtests import commands, consistency, importing, local, results
 from loadtests.__main__ import app
 from loadtests.consistency import Check
 from loadtests.deployment import Deployment
-from loadtests.knee import Tried, found
-from loadtests.measuring import bench
+from loadtests.measuring import Bench, bench
 from loadtests.objectives import Objectives
 from loadtests.offering import Outcome
 from loadtests.results import Judged, Result
@@ -341,17 +340,14 @@ def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, depl
         def running() -> AbstractContextManager[Deployment]:
             return nullcontext(deployment)
 
-    nothing = Result(
-        command="knee",
-        description="",
-        scenario="mixed",
-        objectives=Objectives(),
-        steps=[],
-        knee=found([Tried(a_step(), ["p99_ms: over"])], []),
-    )
+    def measure(_: Bench, rate: float, seconds: float, seed: int) -> Step:
+        return a_step(rate, p99_ms=900, seconds=seconds, seed=seed)
+
     monkeypatch.setattr(local, "machine", lambda: nullcontext(Here()))
-    monkeypatch.setattr(commands, "knee", lambda *_, **__: nothing)
-    assert [*commands.trial(Objectives(), Console())] == [nothing]
+    monkeypatch.setattr(Bench, "measure", measure)
+    monkeypatch.setattr(commands, "_SETTLE_SECONDS", 0)
+    (result,) = commands.trial(Objectives(p99_ms=100), Console())
+    assert (result.command, result.failures) == ("knee", ["no rate that was tried met the objectives"])
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
