@@ -1,6 +1,7 @@
 """Load tests against a real server: what the open loop sees, the command's exit codes, and books that were tampered with."""
 
 import asyncio
+import io
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -24,7 +26,7 @@ from app.core.config import Settings
 from loadtests import commands, consistency, importing, local, results
 from loadtests.__main__ import app
 from loadtests.consistency import Check
-from loadtests.deployment import Deployment
+from loadtests.deployment import Deployment, Sizing
 from loadtests.measuring import Bench, bench
 from loadtests.objectives import Objectives
 from loadtests.offering import Outcome
@@ -348,6 +350,57 @@ def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, depl
     monkeypatch.setattr(commands, "_SETTLE_SECONDS", 0)
     (result,) = commands.trial(Objectives(p99_ms=100), Console())
     assert (result.command, result.failures) == ("knee", ["no rate that was tried met the objectives"])
+
+
+@pytest.mark.parametrize(
+    ("capacity", "outcome", "says"),
+    [
+        (1000.0, "shown", "the derived sizing (1 x 5) is within 5% of the best"),
+        (math.inf, "not shown", "1 x 2 was compared 0 times under an overload"),
+    ],
+)
+def test_a_sweep_looks_for_an_overload_and_says_nothing_without_one(
+    capacity: float, outcome: str, says: str, monkeypatch: pytest.MonkeyPatch, deployment: Deployment
+) -> None:
+    rates = []
+
+    def measure(_: Bench, rate: float, seconds: float, seed: int) -> Step:
+        rates.append(rate)
+        served = min(rate, capacity)
+        # Every third step is void, as on a machine that has something else to do.
+        void = "late" if len(rates) % 3 == 1 and len(rates) < 12 else ""
+        return a_step(rate, served=served, refused=round(9 * (rate - served)), seconds=seconds, seed=seed, void=void)
+
+    result = a_sweep(monkeypatch, deployment, measure, [Sizing(1, 2), Sizing(1, 5)])
+    assert result.sweep is not None
+    assert (result.sweep.outcome, says in result.sweep.verdict) == (outcome, True)
+    assert problems(result.checks) == []
+
+
+def test_a_sweep_of_the_derived_point_alone_compares_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch, deployment: Deployment) -> None:
+    def measure(_: Bench, rate: float, seconds: float, seed: int) -> Step:
+        return a_step(rate, refused=round(9 * rate * 0.2), seconds=seconds, seed=seed)
+
+    with pytest.raises(commands.UnmeasuredError, match="1 x 5 is what the plan derives here, and there is nothing to compare it with"):
+        a_sweep(monkeypatch, deployment, measure, [Sizing(1, 5)])
+
+
+def a_sweep(
+    monkeypatch: pytest.MonkeyPatch, deployment: Deployment, measure: Callable[[Bench, float, float, int], Step], points: list[Sizing]
+) -> Result:
+    """A sweep whose steps are made up."""
+
+    class Here:
+        @staticmethod
+        def running(_: Sizing | None = None) -> AbstractContextManager[Deployment]:
+            return nullcontext(replace(deployment, database_url=None))
+
+    monkeypatch.setattr(local, "machine", lambda **_: nullcontext(Here()))
+    monkeypatch.setattr(Bench, "measure", measure)
+    limits = Objectives(refused_rate=0.01, error_rate=0.001)
+    return commands.sweep(
+        points, SCENARIOS["mixed"], limits, rounds=9, overload=600, normal=300, seconds=4, console=Console(file=io.StringIO())
+    )
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
