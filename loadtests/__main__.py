@@ -2,11 +2,13 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn, cast, get_args
 
+import click
 import typer
 from rich.console import Console
 
@@ -16,10 +18,10 @@ from loadtests.arrivals import Arrivals
 from loadtests.commands import UnmeasuredError
 from loadtests.deployment import Deployment, Sizing, from_environment
 from loadtests.exchanges import address_of
+from loadtests.knee import MOST_RATE
 from loadtests.objectives import ObjectivesError
 from loadtests.results import Result, ResultError
 from loadtests.scenarios import SCENARIOS, Scenario
-from loadtests.sweep import NothingMeasuredError
 
 CANNOT_TELL = 2
 
@@ -39,7 +41,7 @@ _Metrics = Annotated[
 _DatabaseEnv = Annotated[
     str, typer.Option("--database-url-env", help="The variable with PostgreSQL's URL, for pg_stat_activity and `stock reconcile`.")
 ]
-_Duration = Annotated[float, typer.Option(min=3, help="Seconds a step.")]
+_Duration = Annotated[float, typer.Option(min=3, max=86_400, help="Seconds a step.")]
 _Seed = Annotated[int, typer.Option(help="Of arrivals and of what they ask for.")]
 _Output = Annotated[Path, typer.Option(help="The folder for report.html and the results.")]
 _Objectives = Annotated[Path, typer.Option(help="The objectives.", show_default="loadtests/objectives.yaml")]
@@ -53,7 +55,7 @@ _Pool = Annotated[
 @app.command()
 def run(
     *,
-    rate: Annotated[float, typer.Option(min=0.1, help="Operations a second.")] = 50,
+    rate: Annotated[float, typer.Option(min=0.1, max=MOST_RATE, help="Operations a second.")] = 50,
     duration: _Duration = 30,
     scenario: _Scenario = "mixed",
     host: _Host = None,
@@ -80,7 +82,9 @@ def run(
 @app.command()
 def knee(
     *,
-    start_rate: Annotated[float, typer.Option(min=1, help="Operations a second, of the first step.")] = 50,
+    start_rate: Annotated[
+        float, typer.Option(min=1, max=MOST_RATE / max(commands.CALIBRATION), help="Operations a second, of the first step.")
+    ] = 50,
     duration: _Duration = 8,
     scenario: _Scenario = "mixed",
     host: _Host = None,
@@ -111,11 +115,11 @@ def sweep(
     *,
     workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2,4",
     pools: Annotated[str, typer.Option(help="Pool sizes, with commas.")] = "2,5,10",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each point is compared; fewer than six prove nothing.")] = 6,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each point is compared; fewer than six prove nothing.")] = 9,
     overload_rate: Annotated[
-        float, typer.Option(min=1, help="Operations a second, to be a little more than can be served; raised until it is.")
+        float, typer.Option(min=1, max=MOST_RATE, help="Operations a second, to be a little more than can be served; changed until it is.")
     ] = 600,
-    normal_rate: Annotated[float, typer.Option(min=1, help="Operations a second, well below the knee.")] = 300,
+    normal_rate: Annotated[float, typer.Option(min=1, max=MOST_RATE, help="Operations a second, well below the knee.")] = 300,
     duration: _Duration = 4,
     scenario: _Scenario = "mixed",
     objectives_file: Annotated[Path, typer.Option("--objectives", help="The objectives.")] = objectives.FILE,
@@ -134,10 +138,14 @@ def sweep(
 
 @app.command()
 def trial(output: _Output = Path("loadtest-results")) -> None:
-    """Everything in two minutes on this machine: the knee, a run below it, a small sweep. It shows the way; its figures are coarse."""
+    """Everything in some two minutes on this machine: the knee, a run below it, a small sweep. It shows the way; its figures are coarse."""
     with _explained():
         output.mkdir(parents=True, exist_ok=True)
-        found = commands.trial(objectives.load(objectives.FILE, "mixed"), _console)
+        found = []
+        for result in commands.trial(objectives.load(objectives.FILE, "mixed"), _console):
+            # At once: whatever becomes of the rest, this was measured.
+            results.write(result, output / f"{result.command}.json")
+            found.append(result)
         _end(found, output)
 
 
@@ -158,13 +166,13 @@ def _explained() -> Iterator[None]:
     """Turn what a person can mend into a line on standard error."""
     try:
         yield
-    except (UnreachableError, ApiError, NothingMeasuredError, ObjectivesError, ResultError, UnmeasuredError, OSError) as error:
-        _fail(str(error))
-    except SystemExit as error:
-        # A server that does not start.
-        if isinstance(error.code, str):
-            _fail(error.code)
+    except (typer.Exit, typer.Abort, click.ClickException):
         raise
+    except (UnreachableError, ApiError, ObjectivesError, ResultError, UnmeasuredError, OSError) as error:
+        _fail(str(error))
+    except Exception as error:  # noqa: BLE001 - exit 1 would say that the deployment misses something
+        traceback.print_exc()
+        _fail(f"this is a fault of the load tests: {error}")
 
 
 @contextmanager

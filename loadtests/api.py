@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -12,6 +13,9 @@ from uuid import uuid4
 from loadtests.exchanges import API, address_of
 
 _TIMEOUT_SECONDS = 30.0
+_MOST_ASKS = 5
+_LONGEST_WAIT_SECONDS = 10
+_REFUSED = (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class UnreachableError(Exception):
@@ -25,9 +29,14 @@ class ApiError(Exception):
         super().__init__(f"{method} {path} was answered with {status}: {body[:300].decode(errors='replace')}")
         self.status = status
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it says to come back later, and nothing of what was asked."""
+        return self.status in _REFUSED
+
 
 class Api:
-    """A logged-in client.
+    """A logged-in client. Told to come back later it does so, a few times.
 
     Args:
         host: `http://name:port` or `https://…`.
@@ -109,22 +118,40 @@ class Api:
         status, answer = self._exchange(method, API + path, content, sent)
         if not 200 <= status < 300:
             raise ApiError(method, path, status, answer)
-        return json.loads(answer) if answer else None
+        try:
+            return json.loads(answer) if answer else None
+        except ValueError:
+            raise ApiError(method, path, status, answer) from None
 
     def _log_in(self) -> str:
         form = urlencode({"username": self.username, "password": self.password}, quote_via=quote).encode()
         status, answer = self._exchange("POST", f"{API}/auth/login", form, {"Content-Type": "application/x-www-form-urlencoded"})
         if status != http.HTTPStatus.OK:
+            self.close()
             raise UnreachableError(f"{self.host} does not let {self.username!r} in ({status}): {answer[:300].decode(errors='replace')}")
-        token: str = json.loads(answer)["access_token"]
+        try:
+            token: str = json.loads(answer)["access_token"]
+        except (ValueError, KeyError, TypeError):
+            self.close()
+            raise UnreachableError(
+                f"{self.host} is no Stockroom: it answers a login with {answer[:60].decode(errors='replace')!r}"
+            ) from None
         return token
 
     def _exchange(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        for asks_left in reversed(range(_MOST_ASKS)):
+            status, body, wait = self._exchanged(method, path, content, headers)
+            if not asks_left or status not in _REFUSED or not wait.isdecimal() or int(wait) > _LONGEST_WAIT_SECONDS:
+                return status, body
+            time.sleep(int(wait))
+        raise AssertionError
+
+    def _exchanged(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> tuple[int, bytes, str]:
         for attempt in (1, 2):
             try:
                 self._connection.request(method, self._prefix + path, content, headers)
                 answer = self._connection.getresponse()
-                return answer.status, answer.read()
+                return answer.status, answer.read(), answer.headers.get("Retry-After", "")
             except (OSError, http.client.HTTPException) as error:
                 # A connection that has lain idle may have been closed by the other side.
                 self._connection.close()

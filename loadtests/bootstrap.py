@@ -1,5 +1,6 @@
 """Bootstrap intervals (B. Efron, "Bootstrap Methods: Another Look at the Jackknife"): how sure a median of few paired ratios is."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +9,7 @@ from statistics import median
 FEWEST_VALUES = 6
 """Of fewer no interval holds 95 %: even the least and the largest of n values enclose their median only with 1 - 2^(1-n) (binomial distribution)."""
 
-# The 2.5 and 97.5 percentiles of six to ten values enclose the median in 86 to 94 of 100 cases: those further out are what holds 95 %.
-_TAIL = 0.01
+_TAIL = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,9 @@ class Interval:
 
 
 def interval(values: Sequence[float], *, resamples: int = 2000) -> Interval:
-    """The interval of a median.
+    """The interval of a median: of the bootstrap, and no narrower than the order statistics that enclose it with 95 % (binomial distribution).
+
+    Of few values the bootstrap alone encloses the median too seldom: in 86 to 94 of 100 cases of six to ten.
 
     Args:
         values: what the median is of.
@@ -41,6 +43,21 @@ def interval(values: Sequence[float], *, resamples: int = 2000) -> Interval:
     """
     if not values:
         raise ValueError("an interval needs at least one value")
-    chance = random.Random(1)
-    medians = sorted(median(chance.choices(values, k=len(values))) for _ in range(resamples))
-    return Interval(median(values), medians[round(_TAIL * resamples)], medians[round((1 - _TAIL) * resamples) - 1], len(values))
+    ordered, chance = sorted(values), random.Random(1)
+    medians = sorted(median(chance.choices(ordered, k=len(ordered))) for _ in range(resamples))
+    outer = _rank(len(ordered))
+    return Interval(
+        median(ordered),
+        min(medians[round(_TAIL * resamples)], ordered[outer]),
+        max(medians[round((1 - _TAIL) * resamples) - 1], ordered[-1 - outer]),
+        len(ordered),
+    )
+
+
+def _rank(count: int) -> int:
+    """How many values may lie outside at each end: so many that both tails together are at most 5 %."""
+    below, rank = 0.5**count, 0
+    while below + math.comb(count, rank + 1) * 0.5**count <= _TAIL:
+        rank += 1
+        below += math.comb(count, rank) * 0.5**count
+    return rank

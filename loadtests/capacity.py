@@ -86,7 +86,7 @@ def binding(step: Step) -> str:
         return f"the event loop: it lags {server.lag_p99_ms:.0f} ms behind (p99), with the CPU at {busy:.0%}"
     if pool_is_full:
         return (
-            f"the connection pool: all {server.pool_size:.0f} in use, up to {server.waiting:.0f} waiting, {server.wait_p95_ms:.1f} ms at p95,"
+            f"the connection pool: all {server.pool_size:.0f} in use, up to {server.waiting:.0f} waiting{_at_p95(server)},"
             f" each held for {server.hold_mean_ms:.1f} ms; the workers' CPU was at {busy:.0%}"
         )
     if server.database_cpu_cores is not None and server.database_cpu_cores >= _BUSY:
@@ -102,7 +102,7 @@ def sizing_faults(server: ServerSide) -> list[str]:
     if pool < SMALLEST_POOL:
         faults.append(
             f"the pools are too small: {pool:.0f} connection a worker, at least {SMALLEST_POOL} are needed. Up to {server.waiting:.0f} requests waited"
-            f" for it, {server.wait_p95_ms:.1f} ms at p95"
+            f" for it{_at_p95(server)}"
         )
     if pool > LARGEST_POOL:
         faults.append(
@@ -121,6 +121,10 @@ def sizing_faults(server: ServerSide) -> list[str]:
             + ("" if server.peak_connections is None else f"; {server.peak_connections} were seen")
         )
     return faults
+
+
+def _at_p95(server: ServerSide) -> str:
+    return "" if server.wait_p95_ms is None else f", {server.wait_p95_ms:.1f} ms at p95"
 
 
 def _requests_per_operation(steps: Sequence[Step]) -> float:

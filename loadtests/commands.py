@@ -1,7 +1,7 @@
 """The commands' work: steps in their order, with a progress bar, summed up as results."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,11 +30,15 @@ CALIBRATION = (2.0, 4.0, 6.0, 8.0)
 _SETTLE_SECONDS = 0.5
 _PRIMER_SECONDS = 2.0
 _SKETCH_PRECISION = 1.25
-_OVERLOADED, _MOSTLY_REFUSED = 0.1, 0.4
+
+_AIMED_AT_LEAST, _AIMED_AT_MOST = 0.1, 0.3
+"""What is to be refused under overload: within what counts, with room for a machine that changes its pace."""
+_OVERLOAD_FACTOR = 1.2
+_MOST_SEARCHES = 20
 
 
 class UnmeasuredError(Exception):
-    """There are objectives that nothing can be held against here; the text says which, and how to mend it."""
+    """There is nothing that something could be held against here; the text says what is missing, and how to mend it."""
 
 
 def run(
@@ -101,7 +105,7 @@ def sweep(
         return _sweep(here, points, scenario, limits, rounds=rounds, overload=overload, normal=normal, seconds=seconds, console=console)
 
 
-def trial(limits: Objectives, console: Console) -> list[Result]:
+def trial(limits: Objectives, console: Console) -> Iterator[Result]:
     """Sketches of the knee and of a sweep, and a run well below the knee, last; all short."""
     from loadtests.local import machine
 
@@ -113,13 +117,14 @@ def trial(limits: Objectives, console: Console) -> list[Result]:
         with bench(deployment, scenario) as ready, Watched(console, 12) as watched:
             found = _knee(ready, watched, limits, start=50, seconds=seconds, seed=1, is_sketch=True)
         rate = found.knee.rate if found.knee else 0.0
+        yield found
         if not rate:
-            return [found]
+            return
         swept = _sweep(
             here, [Sizing(2, 5)], scenario, limits, rounds=1, overload=1.4 * rate, normal=0.6 * rate, seconds=seconds, console=console
         )
-        ran = run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=2 * seconds, seed=1, console=console)
-    return [found, replace(swept, is_sketch=True), ran]
+        yield replace(swept, is_sketch=True)
+        yield run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=2 * seconds, seed=1, console=console)
 
 
 def _knee(
@@ -143,10 +148,12 @@ def _knee(
         return knees.Tried(judged.step, judged.failures)
 
     predicted = capacity.predicted(calibration)
-    first = start if predicted is None else max(start, predicted.rate / knees.FACTOR**2)
+    first = start if predicted is None else min(max(start, predicted.rate / knees.FACTOR**2), knees.MOST_RATE)
     precision = _SKETCH_PRECISION if is_sketch else knees.PRECISION
     found = knees.found(list(knees.search(measure, first, precision=precision)), calibration)
-    highest = max((judged.step for judged in steps), key=lambda step: step.rate)
+    seen = [(judged.step.rate, judged.step.server) for judged in steps if judged.step.server]
+    highest = max(seen, key=lambda pair: pair[0], default=None)
+    took_seconds = time.monotonic() - began
     return Result(
         command="knee",
         description=ready.deployment.description,
@@ -156,9 +163,9 @@ def _knee(
         calibration=calibration,
         knee=found,
         is_sketch=is_sketch,
-        sizing_faults=capacity.sizing_faults(highest.server) if highest.server else [],
+        sizing_faults=capacity.sizing_faults(highest[1]) if highest else [],
         checks=ready.checked(),
-        took_seconds=time.monotonic() - began,
+        took_seconds=took_seconds,
     )
 
 
@@ -176,22 +183,32 @@ def _sweep(
 ) -> Result:
     began = time.monotonic()
     with here.running() as planned, bench(planned, scenario) as ready, Watched(console, rounds * 3 * len(points)) as watched:
-        overload_found, derived = _more_than_can_be_served(ready, watched, overload, seconds)
+        rate, derived = _more_than_can_be_served(ready, watched, overload, seconds)
+        others = [point for point in dict.fromkeys(points) if point != derived]
+        if not others:
+            raise UnmeasuredError(f"{derived} is what the plan derives here, and there is nothing to compare it with; name other sizes")
         steps: list[Judged] = []
-        rates = {1: overload_found}
+        rates: dict[int, float] = {}
 
-        def visit(point: Sizing, group: int) -> sweeps.Visit:
-            overload = rates.setdefault(group, _next_overload(rates.get(group - 1, overload_found), steps))
-            with here.running(point) as deployment:
-                at = replace(ready, deployment=deployment)
-                # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
-                watched.step(at, overload, _PRIMER_SECONDS, group, f"{point}, group {group}")
-                low = watched.step(at, normal, seconds, group, f"{point}, group {group}")
-                high = watched.step(at, overload, seconds, group, f"{point}, group {group}")
+        def visit(point: Sizing, group: int) -> sweeps.Visit | None:
+            nonlocal rate
+            # One and the same for all of a group.
+            high_rate, note = rates.setdefault(group, rate), f"{point}, group {group}"
+            try:
+                with here.running(point) as deployment:
+                    at = replace(ready, deployment=deployment)
+                    # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
+                    watched.step(at, high_rate, _PRIMER_SECONDS, group, note)
+                    low = watched.step(at, normal, seconds, group, note)
+                    high = watched.step(at, high_rate, seconds, group, note)
+            except UnreachableError as error:
+                console.print(f"{note}: {error}", markup=False)
+                return None
             steps.extend(Judged(step, []) for step in (low, high))
+            if point == derived and not sweeps.is_overloaded(high):
+                rate = _nearer_to_an_overload(high_rate, high)
             return sweeps.Visit(point, group, high, low)
 
-        others = [point for point in dict.fromkeys(points) if point != derived]
         visited = list(sweeps.visits(others, derived, rounds, visit))
         return Result(
             command="sweep",
@@ -199,27 +216,39 @@ def _sweep(
             scenario=scenario.name,
             objectives=limits,
             steps=steps,
-            sweep=sweeps.judged(visited, derived),
+            sweep=sweeps.judged(visited, others, derived, limits),
             checks=ready.checked(),
             took_seconds=time.monotonic() - began,
         )
 
 
 def _more_than_can_be_served(ready: Bench, watched: Watched, rate: float, seconds: float) -> tuple[float, Sizing]:
-    """A rate of which a good part is refused, and the sizes of the server that refused it: served whole, it would say nothing of the most that can be."""
-    while True:
-        step = watched.step(ready, rate, seconds, 1)
-        if step.server is None:
-            raise UnreachableError(f"{ready.deployment.metrics_url} does not answer")
-        if step.void or step.total.refused_rate >= _OVERLOADED:
-            return rate, Sizing(step.server.workers, round(step.server.pool_size / step.server.workers))
-        rate *= 1.25
+    """A rate of which a part is refused, and the sizes of the server that refused it: served whole, it would say nothing of the most that can be.
+
+    The search ends after a while, since the machine may change its pace meanwhile: whether a rate was the right one is judged by each visit.
+
+    Raises:
+        UnmeasuredError: the server's metrics never answered.
+    """
+    derived: Sizing | None = None
+    for number in range(_MOST_SEARCHES):
+        step = watched.step(ready, rate, seconds, number)
+        if step.server is not None:
+            derived = Sizing(step.server.workers, round(step.server.pool_size / step.server.workers))
+        nearer = _nearer_to_an_overload(rate, step)
+        if derived is not None and nearer == rate and not step.void:
+            break
+        rate = nearer
+    if derived is None:
+        raise UnmeasuredError(f"which sizes the plan derives is not known: {ready.deployment.metrics_url} does not answer in time")
+    return rate, derived
 
 
-def _next_overload(rate: float, steps: Sequence[Judged]) -> float:
-    """The rate for the next neighbours: higher or lower when the machine has become quicker or slower, so that a good part is refused, and not most."""
-    refused = steps[-1].step.total.refused_rate if steps else _OVERLOADED
-    return rate * 1.25 if refused < _OVERLOADED else rate / 1.25 if refused > _MOSTLY_REFUSED else rate
+def _nearer_to_an_overload(rate: float, step: Step) -> float:
+    """The next rate to try; the same when it was the right one, or nobody knows."""
+    if step.void or _AIMED_AT_LEAST <= step.total.refused_rate <= _AIMED_AT_MOST:
+        return rate
+    return rate * _OVERLOAD_FACTOR if step.total.refused_rate < _AIMED_AT_LEAST else rate / _OVERLOAD_FACTOR
 
 
 def _judged(step: Step, limits: Objectives) -> Judged:

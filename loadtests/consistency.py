@@ -1,11 +1,12 @@
 """After a run: whether the books still agree, and whether every reservation happened exactly as often as its client was told."""
 
+import math
 import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from loadtests.api import Api, ApiError
@@ -14,6 +15,7 @@ from loadtests.shop import LOCATION, Attempt, Shop
 _MOST_SKUS = 5
 _MOST_REPLAYS = 100
 _LOOKS = 5
+_OUT_OF_STOCK = 409
 _ENDS = {"committed": "committed", "released": "released"}
 
 
@@ -25,22 +27,28 @@ class Check:
         name: what should hold.
         problems: where it does not; empty when it does.
         looked_at: how many things.
+        untold: what could not be looked at, and why.
     """
 
     name: str
     problems: list[str]
     looked_at: int
+    untold: list[str] = field(default_factory=list)
 
 
 def check(shop: Shop, database_url: str | None) -> list[Check]:
     """Look over the books, by the API and, with a database URL, by `stockroom stock reconcile`.
 
+    Levels are those of all the products that were written to. Ledgers are read of the `_MOST_SKUS` that were reserved most, and of those whose
+    reservations were answered with nothing or an error: they are asked for again first, since with their key they must be one and the same.
     Other traffic may go on: levels that change meanwhile are read again, and only what this run did is held against what it was told.
     """
+    replays = _replays(shop)
     attempts: dict[str, list[Attempt]] = {}
     for attempt in shop.attempts:
         attempts.setdefault(attempt.sku, []).append(attempt)
-    skus = [sku for sku, _ in Counter({sku: len(found) for sku, found in attempts.items()}).most_common(_MOST_SKUS)]
+    unheard = [attempt.sku for attempt in shop.attempts if attempt.is_unheard]
+    skus = list(dict.fromkeys([*sorted(attempts, key=lambda sku: -len(attempts[sku]))[:_MOST_SKUS], *unheard]))
     movements = {sku: _settled(shop.api, sku) for sku in skus or shop.own_skus[:1]}
     checks = [
         Check("the ledger's sums are the levels", [text for sku, seen in movements.items() for text in _sums(sku, seen)], len(movements)),
@@ -48,9 +56,9 @@ def check(shop: Shop, database_url: str | None) -> list[Check]:
         Check(
             "every reservation is in the ledger once",
             [text for sku in skus for text in _effects(attempts[sku], movements[sku])],
-            sum(len(attempts[sku]) for sku in skus),
+            sum(attempt.reservation_id is not None for sku in skus for attempt in attempts[sku]),
         ),
-        _replays(shop),
+        replays,
     ]
     if database_url is not None:
         checks.append(_reconciled(database_url))
@@ -108,18 +116,30 @@ def _effects(attempts: list[Attempt], books: _Books) -> Iterable[str]:
 
 
 def _replays(shop: Shop) -> Check:
-    """Send keys once more: the answer must be the one there was."""
+    """Send keys once more: the answer must be the one there was, and where none was heard the ledger must have it once."""
     problems = [f"{attempt.key}: answered with two reservations" for attempt in shop.attempts if attempt.differing]
+    untold = []
+    unheard = [attempt for attempt in shop.attempts if attempt.is_unheard and attempt.reservation_id is None]
     acknowledged = [attempt for attempt in shop.attempts if attempt.reservation_id is not None]
-    for attempt in acknowledged[:: max(1, len(acknowledged) // _MOST_REPLAYS)]:
+    sent = [*_some(unheard), *_some(acknowledged)]
+    for attempt in sent:
         try:
             found = shop.api.post("/reservations", attempt.body, key=attempt.key)["id"]
         except ApiError as error:
-            problems.append(str(error))
+            if error.is_refusal:
+                untold.append(str(error))
+            elif attempt.reservation_id is not None or error.status != _OUT_OF_STOCK:
+                problems.append(str(error))
         else:
-            if found != attempt.reservation_id:
+            if attempt.reservation_id not in (None, found):
                 problems.append(f"{attempt.key}: {attempt.reservation_id} the first time, {found} now")
-    return Check("a key sent again has no second effect", problems, min(len(acknowledged), _MOST_REPLAYS))
+            attempt.reservation_id = found
+    return Check("a key sent again has no second effect", problems, len(sent) - len(untold), untold)
+
+
+def _some(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+    """At most `_MOST_REPLAYS`, from beginning to end."""
+    return attempts[:: max(1, math.ceil(len(attempts) / _MOST_REPLAYS))]
 
 
 def _reconciled(database_url: str) -> Check:

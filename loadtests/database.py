@@ -1,9 +1,18 @@
 """The deployment's database, when its URL is given."""
 
+import re
+
 import psycopg
 import psycopg.conninfo
 
 from loadtests.api import UnreachableError
+
+_SQLALCHEMY_DRIVER = re.compile(r"^postgres(ql)?\+\w+://")
+
+
+def libpq_url(url: str | None) -> str | None:
+    """A URL as PostgreSQL's own library takes it: the service's may name SQLAlchemy's driver. None of none."""
+    return _SQLALCHEMY_DRIVER.sub("postgresql://", url) if url else None
 
 
 def look_into(database_url: str, product_id: str) -> None:

@@ -1,11 +1,9 @@
 """What is tested: where it answers, who may use it, and where its server side can be seen."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# The service takes URLs that name SQLAlchemy's driver; PostgreSQL's own library does not.
-_SQLALCHEMY_DRIVER = re.compile(r"^postgres(ql)?\+\w+://")
+from loadtests.database import libpq_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,6 @@ def from_environment(
         username=username,
         password=environment[password_variable],
         metrics_url=metrics_url or f"{host.rstrip('/')}/metrics",
-        database_url=_SQLALCHEMY_DRIVER.sub("postgresql://", environment.get(database_variable, "")) or None,
+        database_url=libpq_url(environment.get(database_variable)),
         description=f"a deployment at {host}",
     )

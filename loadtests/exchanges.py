@@ -70,10 +70,10 @@ def address_of(url: str) -> SplitResult:
     Raises:
         ValueError: it is no such URL; the text says what one is.
     """
-    # Of brackets and ports that are none.
+    # Of brackets, ports and names that are none.
     with suppress(ValueError):
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+        if parts.scheme in ("http", "https") and parts.hostname and parts.hostname.encode("idna") and parts.port != 0:
             return parts
     raise ValueError(f"{url!r} should be http://NAME:PORT or https://NAME")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtests.api import UnreachableError
+from loadtests.consistency import Check
 from loadtests.shop import TAG
 
 _PRODUCTS = 2000
@@ -29,6 +30,12 @@ class Imports:
     finished: int = 0
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def check(self) -> Check:
+        """What became of them as a check; of none that ended nothing can be told."""
+        untold = [] if self.finished or self.problems else ["none ended while the load lasted; a longer load may tell (--duration)"]
+        return Check("imports beside the load end well", self.problems, self.finished, untold)
+
 
 @contextmanager
 def beside(database_url: str | None) -> Iterator[Imports]:
@@ -42,13 +49,21 @@ def beside(database_url: str | None) -> Iterator[Imports]:
             "the scenario `import` runs `stockroom import` beside the load and needs the database's URL in APP_DATABASE_URL"
         )
     imports, over = Imports(), threading.Event()
-    thread = threading.Thread(target=_import_again_and_again, args=(database_url, over, imports))
+    thread = threading.Thread(target=_imported, args=(database_url, over, imports))
     thread.start()
     try:
         yield imports
     finally:
         over.set()
         thread.join()
+
+
+def _imported(database_url: str, over: threading.Event, imports: Imports) -> None:
+    try:
+        _import_again_and_again(database_url, over, imports)
+    except OSError as error:
+        # Nobody would hear of it: a thread's exceptions end in the thread.
+        imports.problems.append(f"importing ended: {error}")
 
 
 def _import_again_and_again(database_url: str, over: threading.Event, imports: Imports) -> None:

@@ -13,7 +13,8 @@ FACTOR = 2.0
 PRECISION = 1.08
 """Bisection ends when the first fail is at most so many times the last pass."""
 
-_MOST_RATE = 20_000.0
+MOST_RATE = 20_000.0
+"""Above it nothing is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def search(measure: Callable[[float], Tried], start: float, *, precision: float 
     """
     low, high = 0.0, math.inf
     rate = start
-    while high / max(low, 1e-9) > precision and 1 <= rate <= _MOST_RATE:
+    while high / max(low, 1e-9) > precision and 1 <= rate <= MOST_RATE:
         tried = measure(rate)
         yield tried
         if tried.failures:

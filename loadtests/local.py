@@ -19,10 +19,11 @@ from pydantic import SecretStr
 from app.core import migrations
 from app.core.config import Settings
 from app.core.db import Database
-from app.core.embedded import EmbeddedPostgres
+from app.core.embedded import EmbeddedError, EmbeddedPostgres
 from app.services import imports
 from benchmarks.overload.figures import cpu_quota
 from benchmarks.serving import EMAIL, PASSWORD, SERVE, create_user, environment, serving
+from loadtests.api import UnreachableError
 from loadtests.deployment import Deployment, Sizing
 
 LIMIT_PERCENT = 50
@@ -49,9 +50,19 @@ class Machine:
 
     @contextmanager
     def running(self, sizing: Sizing | None = None) -> Iterator[Deployment]:
-        """A server that is ready, with the sizes that the plan derives for one core unless others are given."""
+        """A server that is ready, with the sizes that the plan derives for one core unless others are given.
+
+        Raises:
+            UnreachableError: it did not start.
+        """
         command = SERVE if sizing is None else (sys.executable, "-m", "loadtests.sized", str(sizing.workers), str(sizing.pool))
-        with serving(command, self.variables, "/healthz", cores={self.server_core}, group=self.quota) as server:
+        with ExitStack() as stack:
+            try:
+                server = stack.enter_context(serving(command, self.variables, "/healthz", cores={self.server_core}, group=self.quota))
+            except SystemExit as error:
+                if isinstance(error.code, str):
+                    raise UnreachableError(error.code) from None
+                raise
             yield Deployment(
                 host=server.url,
                 username=EMAIL,
@@ -80,7 +91,10 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
         # Started from here, it inherits the cores: what servers run on is theirs alone.
         postgres = EmbeddedPostgres(folder, max_connections=max_connections)
         stack.callback(postgres.remove)
-        postgres.start()
+        try:
+            postgres.start()
+        except EmbeddedError as error:
+            raise UnreachableError(str(error)) from None
         url = postgres.database_url
         migrations.upgrade(url)
         asyncio.run(_fill(url))

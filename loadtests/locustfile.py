@@ -18,6 +18,8 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests import consistency, database, importing
 from loadtests.api import Api, ApiError, UnreachableError
+from loadtests.consistency import Check
+from loadtests.database import libpq_url
 from loadtests.exchanges import Answer, Request, kind_of
 from loadtests.scenarios import SCENARIOS
 from loadtests.shop import Shop, close_shop, open_shop
@@ -74,6 +76,7 @@ def _check(environment: Any, **_: Any) -> None:
                 for problem in check.problems:
                     _log.error("%s: %s", check.name, problem)
                     _fail(environment, 1)
+                _cannot_tell(environment, check)
                 _log.info("%s: looked at %d, %s", check.name, check.looked_at, "does not hold" if check.problems else "holds")
             close_shop(shop)
         except (UnreachableError, ApiError) as error:
@@ -83,6 +86,12 @@ def _check(environment: Any, **_: Any) -> None:
         environment.runner.send_message(_CHECKED, environment.process_exit_code)
 
 
+def _cannot_tell(environment: Any, check: Check) -> None:
+    for reason in check.untold:
+        _log.error("%s: cannot be told: %s", check.name, reason)
+        _fail(environment, CANNOT_TELL)
+
+
 def _password(options: Any) -> str:
     if options.password_env not in os.environ:
         raise UnreachableError(f"put the password of {options.username} into the variable {options.password_env} of every process")
@@ -90,7 +99,7 @@ def _password(options: Any) -> str:
 
 
 def _database_url() -> str | None:
-    return os.environ.get("APP_DATABASE_URL") or None
+    return libpq_url(os.environ.get("APP_DATABASE_URL"))
 
 
 def _fail(environment: Any, code: int) -> None:
@@ -236,3 +245,4 @@ class Import(_Client):
         for problem in Import._imports.problems:
             _log.error("imports beside the load end well: %s", problem)
             _fail(self.environment, 1)
+        _cannot_tell(self.environment, Import._imports.check)

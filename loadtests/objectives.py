@@ -1,7 +1,7 @@
 """Objectives as code: what a step must keep to pass."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ import yaml
 from pydantic import ConfigDict
 
 from loadtests.samples import ServerSide
+from loadtests.scenarios import SCENARIOS
 from loadtests.steps import Step
 
 FILE = Path(__file__).with_name("objectives.yaml")
@@ -82,10 +83,15 @@ def load(file: Path, scenario: str) -> Objectives:
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        found = {**content.get("default", {}), **((content.get("scenarios") or {}).get(scenario) or {})}
-    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ObjectivesError(f"cannot read the objectives in {file}: {error}") from None
-    return Objectives(**{name: _limit(file, name, value) for name, value in found.items()})
+    parts = _mapping(file, content, "the file", ("default", "scenarios"))
+    own = _mapping(file, parts.get("scenarios"), "scenarios", SCENARIOS)
+    limits = {name: _limits(file, name, values) for name, values in {"default": parts.get("default"), **own}.items()}
+    found = limits["default"] | limits.get(scenario, {})
+    if not found:
+        raise ObjectivesError(f"{file}: there are no objectives for {scenario}; whatever comes would pass")
+    return Objectives(**found)
 
 
 def check(step: Step, objectives: Objectives) -> list[Finding]:
@@ -113,14 +119,27 @@ def _or_infinite(value: float | None) -> float:
     return math.inf if value is None else value
 
 
-_NAMES: Mapping[str, Any] = {field.name: field for field in fields(Objectives)}
+_NAMES = [field.name for field in fields(Objectives)]
+
+
+def _mapping(file: Path, content: object, what: str, names: Collection[str]) -> dict[str, Any]:
+    """Content whose keys are among these names; an empty one of nothing."""
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ObjectivesError(f"{file}: {what} should have names with values, not {content!r}")
+    if unknown := [name for name in content if name not in names]:
+        raise ObjectivesError(f"{file}: {what} cannot have {unknown[0]!r}; there are {', '.join(names)}")
+    return content
+
+
+def _limits(file: Path, what: str, content: object) -> dict[str, Any]:
+    return {name: _limit(file, name, value) for name, value in _mapping(file, content, what, _NAMES).items()}
 
 
 def _limit(file: Path, name: str, value: object) -> Any:
-    if name not in _NAMES:
-        raise ObjectivesError(f"{file}: there is no objective {name!r}; there are {', '.join(_NAMES)}")
     if name == "connections" and value == "plan":
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ObjectivesError(f"{file}: {name} should be a number from 0 on, not {value!r}")
     return value

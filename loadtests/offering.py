@@ -57,19 +57,14 @@ class Offered:
     cpu_share: float
 
 
-async def offer(client: Client, due: Sequence[float], operations: Sequence[Operation], *, connections: int) -> Offered:
+async def offer(client: Client, due: Sequence[float], operations: Sequence[Operation]) -> Offered:
     """Begin every operation when it is due.
 
     Args:
         client: sends the requests.
         due: a moment for each operation, in seconds, ascending.
         operations: what to begin.
-        connections: how many to open beforehand.
-
-    Raises:
-        OSError: nobody listens there.
     """
-    await client.connect(connections)
     offering = _Offering(client)
     began, cpu_began = time.perf_counter(), time.process_time()
     await offering.begin_all(list(zip(due, operations, strict=True)))

@@ -9,10 +9,13 @@ from loadtests.objectives import Finding
 from loadtests.plots import BLUE, GREEN, GREY, ORANGE, RED, Mark, Series, chart, heat_map
 from loadtests.results import Judged, Result
 from loadtests.steps import LATE_MS, WARM_UP_SECONDS, Step
-from loadtests.sweep import TOLERANCE, Swept, share
+from loadtests.sweep import LEAST_REFUSED, MOST_REFUSED, TOLERANCE, Swept, share
 
 _MOST_LATENCY = 4.0
 """Latencies above so many times their objective are drawn at the plot's edge: how bad is no longer interesting."""
+
+
+_UNTOLD = '<span class="bad">cannot be told</span>'
 
 
 def page(results: Sequence[Result]) -> str:
@@ -266,7 +269,9 @@ def _sweep(swept: Swept) -> str:
         "The derived point was measured again and again, next to every other one. Shares are the derived point's of the row's, in pairs of neighbours,"
         " with 95 % bootstrap intervals: more than 100 % served is better than the row's, more than 100 % of its p99 is worse."
         f" The derived sizing is right when its share of what each point serves is at least {1 - TOLERANCE:.0%}, and its p99 at most {1 + TOLERANCE:.0%}"
-        " of that of each point that may serve more, interval included."
+        f" of that of each point that may serve more, interval included. Throughputs count where the derived point refused {LEAST_REFUSED:.0%} to"
+        f" {MOST_REFUSED:.0%}, p99s where both kept the objectives of refusals and errors. Connections are all that the database had: those of the"
+        " server with the planned sizes, which stays up beside each point, included."
     )
     head = ("workers x pool", "served/s", "derived serves", "p99", "derived's p99", "most connections")
     return f"<p>{escape(swept.verdict.capitalize())}.</p>{grid(plots)}{table(head, rows)}<p class=note>{escape(note)}</p>"
@@ -331,7 +336,7 @@ def _steps(steps: Sequence[Judged]) -> str:
                 f"{step.total.refused_rate:.2%}",
                 f"{step.total.error_rate:.2%}",
                 *(
-                    (f"{server.cpu_per_request_ms:.3f} ms", f"{server.hold_mean_ms:.2f} ms", f"{server.wait_p95_ms:.1f} ms")
+                    (f"{server.cpu_per_request_ms:.3f} ms", f"{server.hold_mean_ms:.2f} ms", ms(server.wait_p95_ms))
                     if server
                     else ("", "", "")
                 ),
@@ -396,11 +401,15 @@ def _errors(judged: Judged) -> str:
 
 def _checks(result: Result) -> str:
     rows = [
-        (check.name, str(check.looked_at), '<span class="bad">no</span>' if check.problems else '<span class="good">yes</span>')
+        (
+            check.name,
+            str(check.looked_at),
+            '<span class="bad">no</span>' if check.problems else _UNTOLD if check.untold else '<span class="good">yes</span>',
+        )
         for check in result.checks
     ]
     return table(("", "looked at", "holds"), rows, raw=True) + bullets(
-        problem for check in result.checks for problem in check.problems[:10]
+        problem for check in result.checks for problem in [*check.problems[:10], *check.untold[:10]]
     )
 
 

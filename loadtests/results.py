@@ -64,7 +64,7 @@ class Result:
     Attributes:
         command: which.
         made_at: when it ended, in UTC.
-        took_seconds: for all steps and the look at the books.
+        took_seconds: for all steps; of `knee` without the look at the books.
         description: what was measured, and what ran where.
         scenario: its name.
         objectives: what a step had to keep.
@@ -93,6 +93,13 @@ class Result:
     binding: str = ""
     checks: list[Check] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Refuse what no command leaves."""
+        if (self.command == "run" and not self.steps) or (self.knee is not None) != (self.command == "knee"):
+            raise ValueError(f"it has nothing of a {self.command}")
+        if (self.sweep is not None) != (self.command == "sweep"):
+            raise ValueError(f"it has nothing of a {self.command}")
+
     @property
     def failures(self) -> list[str]:
         """What surely does not hold."""
@@ -109,7 +116,9 @@ class Result:
     @property
     def untold(self) -> list[str]:
         """What could not be told, with the reason."""
-        found = []
+        found = [f"{check.name}: {reason}" for check in self.checks for reason in check.untold[:_MOST_PROBLEMS]]
+        if self.sweep is None and not any(judged.step.server for judged in self.steps):
+            found.append("whether the sizes are right cannot be told: let --metrics name where every pod's /metrics answers")
         if self.command == "run":
             found += [untold for judged in self.steps for untold in judged.untold]
         if self.knee is not None:
@@ -146,6 +155,8 @@ class Result:
             found.append(f"{above} cannot be told: {reason}")
         elif knee.rate and knee.prediction is None:
             found.append("low load predicts nothing: fewer than two of its steps could be used")
+        if knee.rate and self.generator_share is None:
+            found.append("what the generator costs beside the workers cannot be told: no /metrics answered at the knee")
         if self.generator_share is not None and self.generator_share > MOST_GENERATOR_SHARE:
             found.append(
                 f"the generator costs {self.generator_share:.0%} of the workers' CPU a request, more than {MOST_GENERATOR_SHARE:.0%}:"

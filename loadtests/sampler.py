@@ -1,7 +1,6 @@
 """Looks at the server's side once a second while a step runs."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,8 +18,11 @@ _SECOND = 1.0
 _ANSWER_SECONDS = 2.0
 _CONNECT_SECONDS = 5
 _APPLICATION = "stockroom-loadtest"
-# `usesysid` can be seen of every session; background workers have none. The load test's own connection is none of the service's.
-_BACKENDS = f"SELECT count(*) FROM pg_stat_activity WHERE usesysid IS NOT NULL AND application_name <> '{_APPLICATION}'"
+# Of other roles' sessions a plain role cannot see the backend's type. The load test's own connection is none of the service's.
+_BACKENDS = f"""
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend' AND application_name <> '{_APPLICATION}'
+"""
 
 
 class Sampler:
@@ -44,6 +46,8 @@ class Sampler:
     async def running(self) -> AsyncIterator[list[Sample]]:
         """Samples for as long as the block runs, the last one at its end."""
         samples: list[Sample] = []
+        # Once for nothing: it connects, which may take longer than looking.
+        await self._look([], 0)
         began = time.perf_counter()
         await self._look(samples, began)
         task = asyncio.create_task(self._every_second(samples, began))
@@ -112,13 +116,13 @@ class Sampler:
         return None if row is None else int(row[0])
 
 
-def _cpu_seconds(postmaster: int) -> float:
-    """What a PostgreSQL server has used, backends that have ended included (proc(5), /proc/pid/stat, fields 14 to 17)."""
+def _cpu_seconds(postmaster: int) -> float | None:
+    """What a PostgreSQL server has used, backends that have ended included (proc(5), /proc/pid/stat, fields 14 to 17); None once it is gone."""
     total = _ticks(postmaster, slice(11, 15))
     try:
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
     except OSError:
-        return math.nan
+        return None
     return (total + sum(_ticks(int(child), slice(11, 13)) for child in children)) / 100
 
 

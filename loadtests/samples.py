@@ -102,12 +102,12 @@ class ServerSide:
         pool_size: of all pools.
         checked_out: the most seen at once.
         waiting: the most seen at once.
-        wait_p95_ms: of checkouts.
+        wait_p95_ms: of checkouts; None when no pod counts them.
         hold_mean_ms: of connections.
         holds_per_request: how often a request takes one, on average.
         lag_p99_ms: of the event loops.
         refused_at_the_door: requests.
-        peak_connections: to PostgreSQL, the most seen at once; None when nobody asked it.
+        peak_connections: to PostgreSQL, the most seen at once; None when it was asked at less than half of the looks.
         planned_connections: the plan's peak.
         database_cpu_cores: that PostgreSQL used on average; None where it runs elsewhere.
         looks: how often all this was looked at.
@@ -125,7 +125,7 @@ class ServerSide:
     pool_size: float
     checked_out: float
     waiting: float
-    wait_p95_ms: float
+    wait_p95_ms: float | None
     hold_mean_ms: float
     holds_per_request: float
     lag_p99_ms: float
@@ -226,6 +226,7 @@ def summed_up(samples: Sequence[Sample]) -> ServerSide | None:
     hold = _by_bound(_increase(whole, lambda pod: pod.hold))
     holds = hold.get(math.inf, 0.0)
     hold_seconds = sum(_increase(whole, lambda pod: {"": pod.hold_seconds}).values())
+    backends = [sample.backends for sample in samples if sample.backends is not None]
     throttled = _increase(whole, lambda pod: {"": pod.throttled_seconds}).values()
     return ServerSide(
         pods=len(last.pods),
@@ -238,12 +239,14 @@ def summed_up(samples: Sequence[Sample]) -> ServerSide | None:
         pool_size=last.total("pool_size"),
         checked_out=max(sample.total("checked_out") for sample in whole),
         waiting=max(sample.total("waiting") for sample in whole),
-        wait_p95_ms=quantile(_by_bound(_increase(whole, lambda pod: pod.wait)), 0.95) * 1000,
+        wait_p95_ms=quantile(_by_bound(_increase(whole, lambda pod: pod.wait)), 0.95) * 1000
+        if all(pod.wait for pod in last.pods.values())
+        else None,
         hold_mean_ms=_ratio(hold_seconds * 1000, holds),
         holds_per_request=_ratio(holds, served),
         lag_p99_ms=quantile(_by_bound(_increase(whole, lambda pod: pod.lag)), 0.99) * 1000,
         refused_at_the_door=sum(_increase(whole, lambda pod: {"": pod.refusals}).values()),
-        peak_connections=max((sample.backends for sample in samples if sample.backends is not None), default=None),
+        peak_connections=max(backends) if 2 * len(backends) >= len(samples) else None,
         planned_connections=max(pod.planned_connections for pod in last.pods.values()),
         database_cpu_cores=_database_cores(first, last),
         looks=len(samples),

@@ -27,6 +27,7 @@ class Attempt:
         reservation_id: as it was answered; None as long as nobody said.
         ended: whether it was committed or released since; unknown when that was not answered.
         differing: answers to the same key that were not the same.
+        is_unheard: whether an answer was lost or an error, so that nobody knows whether it is held.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Attempt:
     reservation_id: str | None = None
     ended: Ended = "no"
     differing: int = 0
+    is_unheard: bool = False
 
     @property
     def body(self) -> dict[str, object]:

@@ -110,8 +110,8 @@ def step_of(
     """Sum a step up."""
     begun = [outcome for outcome in offered.outcomes if outcome.is_arrival]
     counted = [outcome for outcome in offered.outcomes if outcome.due >= WARM_UP_SECONDS]
-    served = [outcome for outcome in counted if outcome.kind == "served"]
-    served_in_time = sum(outcome.finished < seconds for outcome in served)
+    # Whenever it was due: of those due in the same time the slow ones would be missing, and the longer latencies are the more of them.
+    meanwhile = [outcome for outcome in offered.outcomes if outcome.kind == "served" and WARM_UP_SECONDS <= outcome.finished < seconds]
     sent = sum(outcome.sent <= seconds + LATE_MS / 1000 for outcome in begun)
     late = sum(LATE_MS / 1000 < outcome.sent - outcome.due < math.inf for outcome in begun)
     counted_seconds = max(seconds - WARM_UP_SECONDS, 1e-9)
@@ -128,23 +128,23 @@ def step_of(
         sent=sent,
         late=late,
         dropped=sum(math.isinf(outcome.sent) for outcome in begun),
-        served_per_second=served_in_time / counted_seconds,
-        mean_in_flight=sum(outcome.latency_ms for outcome in served) / 1000 / counted_seconds,
+        served_per_second=len(meanwhile) / counted_seconds,
+        mean_in_flight=sum(outcome.latency_ms for outcome in meanwhile) / 1000 / counted_seconds,
         generator_cpu=offered.cpu_share,
         generator_cpu_per_request_ms=offered.cpu_share * seconds * 1000 / max(1, len(offered.outcomes)),
-        void=_void(len(begun), sent, late, offered.cpu_share),
+        void=_void(len(begun), len(counted), sent, late, offered.cpu_share),
         total=_latencies("all", counted),
         by_name=[_latencies(name, found) for name, found in sorted(names.items())],
         errors=_errors(counted),
         timeline=list(_timeline(offered.outcomes)),
-        server=summed_up(_warm(samples)),
+        server=summed_up(_counted(samples, seconds)),
     )
 
 
-def _warm(samples: Sequence[Sample]) -> Sequence[Sample]:
-    # The sample that is due at the end of the warm-up may be a little early.
-    warm = [sample for sample in samples if sample.at >= WARM_UP_SECONDS - 0.1]
-    return warm if len(warm) >= 2 else samples
+def _counted(samples: Sequence[Sample], seconds: float) -> Sequence[Sample]:
+    # The sample that is due at the end of the warm-up may be a little early, the one at the end of the step a little late.
+    counted = [sample for sample in samples if WARM_UP_SECONDS - 0.1 <= sample.at <= seconds + 0.5]
+    return counted if len(counted) >= 2 else samples
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
@@ -152,7 +152,9 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else None
 
 
-def _void(offered: int, sent: int, late: int, cpu: float) -> str:
+def _void(offered: int, counted: int, sent: int, late: int, cpu: float) -> str:
+    if not counted:
+        return "no request was due after the warm-up"
     if sent < LEAST_SENT * offered:
         return f"only {sent} of {offered} arrivals went out"
     if cpu > MOST_CPU:

@@ -12,19 +12,17 @@ from typing import Literal
 
 from loadtests.bootstrap import FEWEST_VALUES, Interval, interval
 from loadtests.deployment import Sizing
+from loadtests.objectives import Objectives
 from loadtests.steps import Step
 
 TOLERANCE = 0.05
 """By so much may another point serve more, or have a shorter p99, before the derived one is called worse."""
 
-OVERLOADED = 0.05
-"""The share of requests from which on a step was one of overload: what is served whole says nothing of the most that can be served."""
+LEAST_REFUSED, MOST_REFUSED = 0.05, 0.4
+"""What the derived point must refuse under overload for its throughput to count: less and nobody knows how much it can serve, more and what is measured
+is how fast it refuses."""
 
 Outcome = Literal["shown", "refuted", "not shown"]
-
-
-class NothingMeasuredError(Exception):
-    """There is nothing to compare with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +41,6 @@ class Visit:
     overload: Step
     normal: Step
 
-    @property
-    def throughput(self) -> float | None:
-        """Requests served a second under overload; None when the step was void, or none."""
-        was_overloaded = not self.overload.void and self.overload.total.refused_rate >= OVERLOADED
-        return max(1.0, self.overload.served_per_second) if was_overloaded else None
-
-    @property
-    def p99_ms(self) -> float | None:
-        """Below the knee; None when the step was void, or served nothing."""
-        return None if self.normal.void else self.normal.total.p99_ms
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -61,8 +48,9 @@ class Cell:
 
     Attributes:
         sizing: which point.
-        throughput: requests served a second under overload, the median; None when it was never overloaded.
-        throughput_ratio: the derived point's throughput to this one's, in pairs; None without a pair, and of the derived point itself.
+        throughput: requests served a second at the rate of the overload, the median; None when all those steps were void.
+        throughput_ratio: the derived point's throughput to this one's, in pairs of which the derived one was overloaded; None without a pair, and of the
+            derived point itself.
         p99_ms: below the knee, the median; None when nothing was served.
         p99_ratio: the derived point's p99 to this one's, in pairs; None as above.
         peak_connections: the most seen.
@@ -94,9 +82,9 @@ class Swept:
 
 
 def visits(
-    others: Sequence[Sizing], derived: Sizing, rounds: int, measure: Callable[[Sizing, int], Visit], seed: int = 1
+    others: Sequence[Sizing], derived: Sizing, rounds: int, measure: Callable[[Sizing, int], Visit | None], seed: int = 1
 ) -> Iterator[Visit]:
-    """Measure every other point once a round, two by two in an order that changes, and the derived one between the two."""
+    """Measure every other point once a round, two by two in an order that changes, and the derived one between the two; a visit may come to nothing."""
     chance = random.Random(seed)
     group = 0
     for _ in range(rounds):
@@ -104,39 +92,56 @@ def visits(
         for first in range(0, len(order), 2):
             group += 1
             for point in (order[first], derived, *order[first + 1 : first + 2]):
-                yield measure(point, group)
+                if (visit := measure(point, group)) is not None:
+                    yield visit
 
 
-def judged(found: Sequence[Visit], derived: Sizing) -> Swept:
+def judged(found: Sequence[Visit], others: Sequence[Sizing], derived: Sizing, limits: Objectives) -> Swept:
     """Compare every point with the derived one.
 
     Which point is the best nobody knows for certain, and to take the one that happened to look best would be to take the luckiest. So the derived point
     is compared with every one: it is within 5 % of the best when it is within 5 % of each, interval included (an intersection-union test: each
     comparison at its level, and no correction for their number). Its p99 must stand beside that of every point which may serve more.
 
-    Raises:
-        NothingMeasuredError: the derived point was never measured.
+    Args:
+        found: the visits.
+        others: the points to compare with, whether or not a visit to them came to anything.
+        derived: the point that the plan chooses.
+        limits: of them, those of refusals and errors tell whether a normal step lay below the knee.
     """
-    by_point: dict[Sizing, dict[int, Visit]] = {}
+    by_point: dict[Sizing, dict[int, Visit]] = {point: {} for point in (derived, *others)}
     for visit in found:
-        by_point.setdefault(visit.sizing, {})[visit.group] = visit
-    ours = by_point.get(derived, {})
-    if all(visit.throughput is None for visit in ours.values()):
-        raise NothingMeasuredError(f"the derived point {derived} was not measured: none of its steps counts")
-    cells = [_cell(point, theirs, {} if point == derived else ours) for point, theirs in by_point.items()]
-    outcome, verdict = _verdict(derived, [cell for cell in cells if cell.sizing != derived])
+        by_point[visit.sizing][visit.group] = visit
+    ours = by_point[derived]
+    cells = [_cell(point, theirs, {} if point == derived else ours, limits) for point, theirs in by_point.items()]
+    unmeasured = [cell.sizing for cell in cells if cell.throughput is None]
+    outcome, verdict = _verdict(derived, [cell for cell in cells if cell.sizing != derived], unmeasured)
     return Swept(derived=derived, cells=cells, outcome=outcome, verdict=verdict)
 
 
-def _cell(point: Sizing, theirs: Mapping[int, Visit], ours: Mapping[int, Visit]) -> Cell:
+def is_overloaded(step: Step) -> bool:
+    """Whether a step of the derived point says how much it can serve."""
+    return not step.void and LEAST_REFUSED <= step.total.refused_rate <= MOST_REFUSED
+
+
+def _is_below_the_knee(step: Step, limits: Objectives) -> bool:
+    kept = ((step.total.refused_rate, limits.refused_rate), (step.total.error_rate, limits.error_rate))
+    return not step.void and all(limit is None or found <= limit for found, limit in kept)
+
+
+def _cell(point: Sizing, theirs: Mapping[int, Visit], ours: Mapping[int, Visit], limits: Objectives) -> Cell:
     pairs = [(ours[group], visit) for group, visit in theirs.items() if group in ours]
+    overloads = [(mine.overload, other.overload) for mine, other in pairs if is_overloaded(mine.overload) and not other.overload.void]
+    normals = [(mine.normal, other.normal) for mine, other in pairs if all(_is_below_the_knee(one.normal, limits) for one in (mine, other))]
+    p99s = [(mine.total.p99_ms, other.total.p99_ms) for mine, other in normals]
+    p99_ratios = [mine / other for mine, other in p99s if mine is not None and other]
     peaks = [step.server.peak_connections for visit in theirs.values() for step in (visit.overload, visit.normal) if step.server]
     return Cell(
         sizing=point,
-        throughput=_median(visit.throughput for visit in theirs.values()),
-        throughput_ratio=_ratios((mine.throughput, other.throughput) for mine, other in pairs),
-        p99_ms=_median(visit.p99_ms for visit in theirs.values()),
-        p99_ratio=_ratios((mine.p99_ms, other.p99_ms) for mine, other in pairs),
+        throughput=_median(visit.overload.served_per_second for visit in theirs.values() if not visit.overload.void),
+        throughput_ratio=_interval([mine.served_per_second / max(1.0, other.served_per_second) for mine, other in overloads]),
+        p99_ms=_median(visit.normal.total.p99_ms for visit in theirs.values() if not visit.normal.void),
+        p99_ratio=_interval(p99_ratios),
         peak_connections=max((peak for peak in peaks if peak is not None), default=None),
     )
 
@@ -146,13 +151,12 @@ def _median(values: Iterable[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _ratios(pairs: Iterable[tuple[float | None, float | None]]) -> Interval | None:
-    ratios = [mine / other for mine, other in pairs if mine is not None and other]
+def _interval(ratios: Sequence[float]) -> Interval | None:
     return interval(ratios) if ratios else None
 
 
-def _verdict(derived: Sizing, others: Sequence[Cell]) -> tuple[Outcome, str]:
-    worse, unclear = [], []
+def _verdict(derived: Sizing, others: Sequence[Cell], unmeasured: Sequence[Sizing]) -> tuple[Outcome, str]:
+    worse, unclear = [], [f"{point} was never measured: none of its steps counts" for point in unmeasured]
     for cell in others:
         was_worse, was_unclear = _compared(cell)
         worse += was_worse
@@ -176,7 +180,8 @@ def _compared(cell: Cell) -> tuple[list[str], list[str]]:
     """In what the derived point is worse than this one, and in what that cannot be told."""
     served, p99 = cell.throughput_ratio, cell.p99_ratio
     if served is None or served.values < FEWEST_VALUES:
-        return [], [f"{cell.sizing} was compared {served.values if served else 0} times under overload, {FEWEST_VALUES} are needed"]
+        times = f"{served.values if served else 0} times under an overload of which {LEAST_REFUSED:.0%} to {MOST_REFUSED:.0%} was refused"
+        return [], [f"{cell.sizing} was compared {times}, {FEWEST_VALUES} are needed"]
     worse: list[str] = []
     unclear: list[str] = []
     if served.low < 1 - TOLERANCE:
@@ -184,9 +189,12 @@ def _compared(cell: Cell) -> tuple[list[str], list[str]]:
     # Who surely serves less is not the best, whatever its p99.
     if served.low < 1:
         if p99 is None or p99.values < FEWEST_VALUES:
-            unclear.append(f"the p99 was compared with that of {cell.sizing} {p99.values if p99 else 0} times, {FEWEST_VALUES} are needed")
+            times = f"{p99.values if p99 else 0} times below the knee"
+            unclear.append(f"the p99 was compared with that of {cell.sizing} {times}, {FEWEST_VALUES} are needed")
         elif p99.high > 1 + TOLERANCE:
-            (worse if p99.low > 1 + TOLERANCE else unclear).append(f"beside {cell.sizing} its p99 is {share(p99)}")
+            # A point that only may serve more is not surely better for its shorter p99.
+            is_worse = p99.low > 1 + TOLERANCE and served.high < 1
+            (worse if is_worse else unclear).append(f"beside {cell.sizing} its p99 is {share(p99)} and it serves {share(served)}")
     return worse, unclear
 
 

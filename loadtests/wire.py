@@ -52,16 +52,19 @@ class Client:
             self._free.extend(made)
 
     def start(self, request: Request, done: Callable[[Answer], None], sent: Callable[[], None]) -> None:
-        """Send a request, and call `done` with its answer, or with one of status 0; `sent` is called when it goes out.
+        """Send a request, and call `done` with its answer, or with one of status 0; `sent` is called when it goes out, with a connection or to find one.
 
         Raises:
             NoConnectionLeftError: it cannot go out.
         """
         if self._free:
             # The one that has lain idle longest, so that all take turns: a worker's share is its share of the connections, however low the rate.
-            self._ask(self._free.popleft(), request, done, sent)
+            sent()
+            self._ask(self._free.popleft(), request, done)
         elif len(self._all) + self._connecting < MOST_CONNECTIONS:
-            task = asyncio.ensure_future(self._start_on_a_new_one(request, done, sent))
+            # It goes out here: if nobody lets it in, that is the server's error and not the generator's.
+            sent()
+            task = asyncio.ensure_future(self._start_on_a_new_one(request, done))
             self._connecting += 1
             task.add_done_callback(self._connected)
         else:
@@ -78,13 +81,13 @@ class Client:
         for connection in list(self._all):
             connection.transport.abort()
 
-    async def _start_on_a_new_one(self, request: Request, done: Callable[[Answer], None], sent: Callable[[], None]) -> None:
+    async def _start_on_a_new_one(self, request: Request, done: Callable[[Answer], None]) -> None:
         try:
             connection = await self._connect()
         except (OSError, TimeoutError):
             done(Answer(0, b"no connection"))
         else:
-            self._ask(connection, request, done, sent)
+            self._ask(connection, request, done)
 
     def _connected(self, _: "asyncio.Task[None]") -> None:
         self._connecting -= 1
@@ -97,12 +100,11 @@ class Client:
         self._all.add(connection)
         return connection
 
-    def _ask(self, connection: "_Connection", request: Request, done: Callable[[Answer], None], sent: Callable[[], None]) -> None:
+    def _ask(self, connection: "_Connection", request: Request, done: Callable[[Answer], None]) -> None:
         lines = [f"{request.method} {self._prefix}{request.path} HTTP/1.1\r\n{self._head}"]
         lines += [f"{name}: {value}\r\n" for name, value in request.headers.items()]
         if request.method != "GET":
             lines.append(f"Content-Length: {len(request.body)}\r\n")
-        sent()
         connection.ask("".join(lines).encode() + b"\r\n" + request.body, done)
 
     def _finished(self, connection: "_Connection", *, reusable: bool) -> None:

@@ -7,7 +7,7 @@ from random import Random
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-from loadtests.exchanges import API, Answer, Operation, Request, get, post
+from loadtests.exchanges import API, Answer, Operation, Request, get, kind_of, post
 from loadtests.shop import LOCATION, OWN_PRODUCTS, Attempt, Shop
 
 MakeOperation = Callable[[Shop, Random], Operation]
@@ -92,9 +92,9 @@ def log_in(shop: Shop, _: Random) -> Operation:
 
 def _reserve(attempt: Attempt, *, retry: bool) -> Operation:
     request = post("/reservations", attempt.body, key=attempt.key, fine=_OUT_OF_STOCK)
-    _note(attempt, (yield request))
+    _note(attempt, request, (yield request))
     if retry:
-        _note(attempt, (yield request))
+        _note(attempt, request, (yield request))
 
 
 def _end(attempt: Attempt, how: str) -> Operation:
@@ -106,12 +106,14 @@ def _end(attempt: Attempt, how: str) -> Operation:
         attempt.ended = "committed" if how == "commit" else "released"
 
 
-def _note(attempt: Attempt, answer: Answer) -> None:
+def _note(attempt: Attempt, request: Request, answer: Answer) -> None:
     if answer.is_success:
         reservation_id = answer.json()["id"]
         if attempt.reservation_id not in (None, reservation_id):
             attempt.differing += 1
         attempt.reservation_id = reservation_id
+    elif kind_of(request, answer) == "error":
+        attempt.is_unheard = True
 
 
 def _key() -> str:

@@ -29,18 +29,34 @@ def test_a_scenarios_own_values_overrule_the_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("default: {p98_ms: 1}", "no objective 'p98_ms'"),
+        ("default: {p98_ms: 1}", "default cannot have 'p98_ms'; there are p50_ms"),
+        ("defaults: {p99_ms: 1}", "the file cannot have 'defaults'; there are default, scenarios"),
+        ("default: {p99_ms: 1}\nscenarios: {mixd: {p99_ms: 2}}", "scenarios cannot have 'mixd'; there are browse"),
+        ("default: {p99_ms: 1}\nscenarios: {login: {p98_ms: 2}}", "login cannot have 'p98_ms'"),
+        ("default: p99_ms", "default should have names with values"),
+        ("scenarios: {login: {p99_ms: 1}}", "there are no objectives for mixed"),
+        ("default:", "there are no objectives for mixed"),
+        ("", "there are no objectives for mixed"),
+        ("default: {p99_ms: .inf}", "p99_ms should be a number"),
+        ("default: {p99_ms: .nan}", "p99_ms should be a number"),
         ("default: {p99_ms: fast}", "p99_ms should be a number"),
         ("default: {p99_ms: -1}", "p99_ms should be a number"),
         ("default: {p99_ms: plan}", "p99_ms should be a number"),
         ("default: [", "cannot read"),
-        ("nothing", "cannot read"),
+        ("nothing", "the file should have names with values"),
     ],
 )
 def test_a_file_that_nobody_understands_says_where(tmp_path: Path, content: str, says: str) -> None:
     file = tmp_path / "objectives.yaml"
     file.write_text(content)
     with pytest.raises(ObjectivesError, match=says):
+        load(file, "mixed")
+
+
+def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "objectives.yaml"
+    file.write_bytes(b"default: {p99_ms: 1} # \xff")
+    with pytest.raises(ObjectivesError, match="cannot read"):
         load(file, "mixed")
 
 

@@ -1,5 +1,6 @@
 """The report: everything in one file, the verdict and its reasons on top; JSON that becomes the same result again."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,14 @@ def a_sweep() -> Result:
         for point in (derived, Sizing(2, 5), Sizing(1, 2))
         for number in range(6)
     ]
-    return Result(command="sweep", description="a pod", scenario="mixed", objectives=LIMITS, steps=[], sweep=judged(visited, derived))
+    return Result(
+        command="sweep",
+        description="a pod",
+        scenario="mixed",
+        objectives=LIMITS,
+        steps=[],
+        sweep=judged(visited, [Sizing(2, 5), Sizing(1, 2)], derived, LIMITS),
+    )
 
 
 @pytest.mark.parametrize("result", [a_run(), a_knee(), a_sweep()], ids=lambda result: result.command)
@@ -108,7 +116,16 @@ def test_what_others_wrote_cannot_become_markup() -> None:
     assert "a &lt;pod&gt;" in page([a_run()])
 
 
-def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ResultError, match=r"other\.json is no result of a load test"):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{}", "Field required"),
+        (json.dumps({"command": "run", "description": "", "scenario": "mixed", "objectives": {}, "steps": []}), "nothing of a run"),
+        (json.dumps({"command": "knee", "description": "", "scenario": "mixed", "objectives": {}, "steps": []}), "nothing of a knee"),
+        (json.dumps({"command": "sweep", "description": "", "scenario": "mixed", "objectives": {}, "steps": []}), "nothing of a sweep"),
+    ],
+)
+def test_a_file_that_is_no_result_is_named(content: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text(content)
+    with pytest.raises(ResultError, match=rf"other\.json is no result of a load test.*{says}"):
         results.read([tmp_path / "other.json"])

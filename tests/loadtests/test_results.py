@@ -87,6 +87,21 @@ def test_verdicts_tell_what_does_not_hold_from_what_nobody_knows(
     assert last.startswith("UNTOLD" if untold else "FAIL" if failures else "PASS")
 
 
+def test_without_a_servers_side_nobody_can_say_that_the_sizes_are_right_or_what_the_generator_costs() -> None:
+    limits = Objectives(p99_ms=100)
+    step = replace(a_step(), server=None)
+    blind = Result(command="run", description="a pod", scenario="mixed", objectives=limits, steps=[Judged(step, check(step, limits))])
+    assert [reason[:27] for reason in blind.untold] == ["whether the sizes are right"]
+    knee = a_knee(predicted=400)
+    unseen = replace(knee, steps=[replace(judged, step=replace(judged.step, server=None)) for judged in knee.steps])
+    assert [reason[:27] for reason in unseen.untold] == ["whether the sizes are right", "what the generator costs be"]
+
+
+def test_books_that_could_not_be_looked_over_are_untold() -> None:
+    result = a_result(GOOD, checks=[Check("a key sent again", [], 0, ["answered with 503"])])
+    assert (result.failures, result.untold) == ([], ["a key sent again: answered with 503"])
+
+
 def test_a_knee_takes_at_most_five_minutes_unless_its_steps_were_made_longer() -> None:
     slow = replace(a_knee(predicted=400, seconds=8), took_seconds=301)
     assert slow.failures == ["finding the knee took 301 s, at most 300 are allowed"]

@@ -1,15 +1,18 @@
 """Load tests against a real server: what the open loop sees, the command's exit codes, and books that were tampered with."""
 
 import asyncio
+import io
 import json
 import math
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -23,12 +26,13 @@ from app.core.config import Settings
 from loadtests import commands, consistency, importing, local, results
 from loadtests.__main__ import app
 from loadtests.consistency import Check
-from loadtests.deployment import Deployment
+from loadtests.deployment import Deployment, Sizing
 from loadtests.measuring import Bench, bench
 from loadtests.objectives import Objectives
 from loadtests.offering import Outcome
+from loadtests.results import Judged, Result
 from loadtests.scenarios import SCENARIOS
-from loadtests.shop import Shop
+from loadtests.shop import Attempt, Shop
 from loadtests.steps import Step
 from tests.loadtests.made import a_step
 from tests.serving.servers import ROOT, Server, free_port, until
@@ -103,15 +107,37 @@ async def test_the_open_loop_sees_a_stall_of_the_server_that_the_closed_loop_doe
     assert closed_p99_ms < 100 < 150 < open_loop.total.p99_ms
 
 
-async def test_locust_on_several_processes_looks_over_the_books_of_each(deployment: Deployment, loadtest_settings: Settings) -> None:
-    code, _, log = await command(
-        *("locust", "--headless", "--processes", "2", "--users", "2", "--run-time", "3s", "--host", deployment.host),
-        *("--username", deployment.username, "HotSku"),
-        environment={"STOCKROOM_PASSWORD": deployment.password, "APP_DATABASE_URL": loadtest_settings.require_database_url()},
-    )
+async def test_locust_on_several_processes_looks_over_the_books_of_each_and_its_exit_code_tells_of_them(deployment: Deployment) -> None:
+    url = deployment.database_url
+    assert url is not None
+
+    async def locust(seconds: int) -> tuple[int, str]:
+        code, _, log = await command(
+            *("locust", "--headless", "--processes", "2", "--users", "2", "--run-time", f"{seconds}s", "--host", deployment.host),
+            # Not of failed requests: of the books alone.
+            *("--exit-code-on-error", "0", "--username", deployment.username, "HotSku"),
+            environment={
+                "STOCKROOM_PASSWORD": deployment.password,
+                "APP_DATABASE_URL": url.replace("postgresql://", "postgresql+psycopg://"),
+            },
+        )
+        assert "Traceback" not in log
+        return code, log
+
+    code, log = await locust(3)
     assert code == 0, log
     assert log.count("every reservation is in the ledger once: looked at") == 2
-    assert "Traceback" not in log
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE stock_level SET on_hand = on_hand + 1 FROM variant WHERE variant.id = variant_id AND sku = 'LOADTEST-001'"
+        )
+    try:
+        code, log = await locust(1)
+    finally:
+        with psycopg.connect(url) as connection:
+            connection.execute("TRUNCATE stock_movement, stock_level, reservation, reservation_line, idempotency_key")
+    assert code == 1, log
+    assert "the ledger's sums are the levels: LOADTEST-001" in log
 
 
 async def test_locust_says_who_is_not_let_in_and_ends(deployment: Deployment) -> None:
@@ -143,6 +169,13 @@ async def test_books_agree_after_reservations_and_no_longer_when_they_were_tampe
     assert step.server is not None
     assert step.server.cpu_per_request_ms > 0
     assert (step.server.peak_connections or 0) >= 2
+    unheard = shop.attempts[1]
+    unheard.reservation_id, reservation_id = None, unheard.reservation_id
+    never_made = Attempt("never-made", unheard.sku)
+    shop.attempts.append(never_made)
+    unheard.is_unheard = never_made.is_unheard = True
+    assert problems(await asyncio.to_thread(consistency.check, shop, deployment.database_url)) == []
+    assert (unheard.reservation_id, never_made.reservation_id is None) == (reservation_id, False)
     twice = shop.attempts[0]
     double = """
         WITH again AS (
@@ -232,6 +265,27 @@ async def test_imports_beside_the_load_that_fail_are_told() -> None:
     assert imports.problems[0].startswith("import 1 ended with")
 
 
+async def test_a_bench_tells_of_imports_that_fail(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_product", lambda *_: {"name": "a product without anything else"})
+
+    def imported() -> Check:
+        with bench(deployment, SCENARIOS["import"]) as ready:
+            imports = ready.imports
+            assert imports is not None
+            deadline = time.monotonic() + 30
+            while not imports.problems and time.monotonic() < deadline:
+                time.sleep(0.05)
+            return ready.checked()[-1]
+
+    failed = await asyncio.to_thread(imported)
+    assert (failed.problems[0][:21], failed.untold) == ("import 1 ended with 1", [])
+
+
+def test_of_imports_of_which_none_ended_nothing_can_be_told() -> None:
+    assert importing.Imports().check.untold
+    assert importing.Imports(finished=1).check.untold == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -239,6 +293,7 @@ async def test_imports_beside_the_load_that_fail_are_told() -> None:
         ("run --arrivals nope --host http://127.0.0.1:1", "arrivals are poisson, constant, bursts"),
         ("run --host nowhere", "the host 'nowhere' should be http://NAME:PORT"),
         ("run --host http://127.0.0.1:port", "the host 'http://127.0.0.1:port' should be"),
+        ("run --host http://a..b:1", "the host 'http://a..b:1' should be"),
         ("run --host http://[::1", "the host 'http://[::1' should be"),
         ("knee --host http://127.0.0.1:1 --metrics nowhere", "the metrics' address 'nowhere' should be"),
         ("knee --host http://127.0.0.1:1 --password-env NOWHERE", "put the password of admin@example.com into the variable NOWHERE"),
@@ -261,6 +316,26 @@ def test_wrong_input_is_said_in_a_line_and_exits_with_two(
     assert done.stderr.startswith(f"error: {says}")
 
 
+def test_a_rate_that_nobody_can_offer_is_wrong_input() -> None:
+    assert CliRunner().invoke(app, ["knee", "--start-rate", "2501"]).exit_code == 2
+
+
+def test_what_nobody_expected_is_no_verdict_on_the_deployment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(commands, "sweep", lambda *_, **__: 1 / 0)
+    done = CliRunner().invoke(app, ["sweep", "--output", str(tmp_path)])
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, "error: this is a fault of the load tests: division by zero")
+
+
+def test_a_trial_that_breaks_off_keeps_what_it_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def trial(*_: object) -> Iterator[Result]:
+        yield Result(command="run", description="", scenario="mixed", objectives=Objectives(), steps=[Judged(a_step(), [])])
+        raise commands.UnmeasuredError("the machine is busy")
+
+    monkeypatch.setattr(commands, "trial", trial)
+    assert CliRunner().invoke(app, ["trial", "--output", str(tmp_path)]).exit_code == 2
+    assert results.read([tmp_path / "run.json"])
+
+
 def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, deployment: Deployment) -> None:
     class Here:
         @staticmethod
@@ -275,6 +350,57 @@ def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, depl
     monkeypatch.setattr(commands, "_SETTLE_SECONDS", 0)
     (result,) = commands.trial(Objectives(p99_ms=100), Console())
     assert (result.command, result.failures) == ("knee", ["no rate that was tried met the objectives"])
+
+
+@pytest.mark.parametrize(
+    ("capacity", "outcome", "says"),
+    [
+        (1000.0, "shown", "the derived sizing (1 x 5) is within 5% of the best"),
+        (math.inf, "not shown", "1 x 2 was compared 0 times under an overload"),
+    ],
+)
+def test_a_sweep_looks_for_an_overload_and_says_nothing_without_one(
+    capacity: float, outcome: str, says: str, monkeypatch: pytest.MonkeyPatch, deployment: Deployment
+) -> None:
+    rates = []
+
+    def measure(_: Bench, rate: float, seconds: float, seed: int) -> Step:
+        rates.append(rate)
+        served = min(rate, capacity)
+        # Every third step is void, as on a machine that has something else to do.
+        void = "late" if len(rates) % 3 == 1 and len(rates) < 12 else ""
+        return a_step(rate, served=served, refused=round(9 * (rate - served)), seconds=seconds, seed=seed, void=void)
+
+    result = a_sweep(monkeypatch, deployment, measure, [Sizing(1, 2), Sizing(1, 5)])
+    assert result.sweep is not None
+    assert (result.sweep.outcome, says in result.sweep.verdict) == (outcome, True)
+    assert problems(result.checks) == []
+
+
+def test_a_sweep_of_the_derived_point_alone_compares_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch, deployment: Deployment) -> None:
+    def measure(_: Bench, rate: float, seconds: float, seed: int) -> Step:
+        return a_step(rate, refused=round(9 * rate * 0.2), seconds=seconds, seed=seed)
+
+    with pytest.raises(commands.UnmeasuredError, match="1 x 5 is what the plan derives here, and there is nothing to compare it with"):
+        a_sweep(monkeypatch, deployment, measure, [Sizing(1, 5)])
+
+
+def a_sweep(
+    monkeypatch: pytest.MonkeyPatch, deployment: Deployment, measure: Callable[[Bench, float, float, int], Step], points: list[Sizing]
+) -> Result:
+    """A sweep whose steps are made up."""
+
+    class Here:
+        @staticmethod
+        def running(_: Sizing | None = None) -> AbstractContextManager[Deployment]:
+            return nullcontext(replace(deployment, database_url=None))
+
+    monkeypatch.setattr(local, "machine", lambda **_: nullcontext(Here()))
+    monkeypatch.setattr(Bench, "measure", measure)
+    limits = Objectives(refused_rate=0.01, error_rate=0.001)
+    return commands.sweep(
+        points, SCENARIOS["mixed"], limits, rounds=9, overload=600, normal=300, seconds=4, console=Console(file=io.StringIO())
+    )
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:

@@ -121,6 +121,18 @@ def test_who_used_no_cpu_is_no_worker() -> None:
     assert side.requests_by_worker == [0.5, 0.5]
 
 
+def test_what_was_seen_too_seldom_or_is_not_counted_is_not_measured() -> None:
+    def looked(*backends: int | None, wait: str = "") -> ServerSide:
+        side = summed_up([sample_of({"a": a_pod(at) + wait}, at=at, backends=found) for at, found in enumerate(backends)])
+        assert side is not None
+        return side
+
+    assert looked(7, None, None).peak_connections is None
+    assert looked(7, 9, None).peak_connections == 9
+    assert looked(7, 9).wait_p95_ms is None
+    assert looked(7, 9, wait='stockroom_db_pool_wait_seconds_bucket{le="+Inf"} 3\n').wait_p95_ms == 0
+
+
 def test_one_sample_tells_nothing() -> None:
     assert summed_up([sample_of({"a": a_pod()}, at=0)]) is None
 

@@ -6,6 +6,7 @@ import pytest
 
 from loadtests.exchanges import Answer, Kind, Request, kind_of
 from loadtests.offering import Offered, Outcome
+from loadtests.samples import Sample, sample_of
 from loadtests.steps import Step, step_of
 
 
@@ -22,10 +23,31 @@ def summed_up(outcomes: list[Outcome], *, cpu: float = 0.1, seconds: float = 10)
 
 
 def test_the_first_second_is_not_counted() -> None:
-    step = summed_up([an_outcome(0.5, latency=3.0), *(an_outcome(1 + number / 10) for number in range(90))])
+    step = summed_up([an_outcome(0.5, latency=0.3), *(an_outcome(1 + number / 10) for number in range(90))])
     assert (step.offered, step.total.requests) == (91, 90)
     assert step.total.max_ms == pytest.approx(10)
     assert step.served_per_second == pytest.approx(10)
+
+
+def test_what_is_served_a_second_is_the_same_however_long_an_answer_takes() -> None:
+    for latency in (0.01, 0.5, 1.0):
+        step = summed_up([an_outcome(number / 10, latency=latency) for number in range(-20, 100)])
+        assert step.served_per_second == pytest.approx(10)
+        assert step.mean_in_flight == pytest.approx(10 * latency)
+
+
+def test_a_step_of_which_nothing_counts_is_void() -> None:
+    assert summed_up([an_outcome(0.5)]).void == summed_up([]).void == "no request was due after the warm-up"
+
+
+def test_the_servers_side_is_that_of_the_step_and_not_of_what_came_before_or_after() -> None:
+    def a_sample(at: float, cpu: float) -> Sample:
+        return sample_of({"a": f"stockroom_worker_requests 1\nstockroom_worker_cpu_seconds {cpu}\n"}, at=at)
+
+    samples = [a_sample(at, cpu) for at, cpu in ((0, 0), (0.95, 5), (2, 5.5), (3.1, 6), (4, 9), (9, 9))]
+    step = step_of(Offered([an_outcome(2)], 0.1), samples, scenario="mixed", arrivals="constant", rate=10, seconds=3, seed=1)
+    assert step.server is not None
+    assert step.server.cpu_cores == pytest.approx(1 / (3.1 - 0.95))
 
 
 def test_a_step_of_which_less_than_98_percent_went_out_is_void() -> None:

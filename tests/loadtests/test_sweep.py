@@ -6,7 +6,8 @@ import pytest
 
 from loadtests.bootstrap import FEWEST_VALUES
 from loadtests.deployment import Sizing
-from loadtests.sweep import NothingMeasuredError, Swept, Visit, judged, visits
+from loadtests.objectives import Objectives
+from loadtests.sweep import Swept, Visit, judged, visits
 from tests.loadtests.made import a_step
 
 DERIVED, OTHER = Sizing(1, 5), Sizing(2, 5)
@@ -14,20 +15,30 @@ ROUNDS = (-0.01, -0.004, -0.002, 0.002, 0.004, 0.01)
 """By how much a figure of a quiet machine is off, round by round."""
 
 
-def a_visit(point: Sizing, group: int, throughput: float, p99_ms: float = 20, *, refused: int = 2000, void: str = "") -> Visit:
+LIMITS = Objectives(p99_ms=250, refused_rate=0.01, error_rate=0.001)
+
+
+def a_visit(
+    point: Sizing, group: int, throughput: float, p99_ms: float = 20, *, void: str = "", refused: float = 0.2, refused_below: float = 0
+) -> Visit:
     return Visit(
-        point, group, overload=a_step(1000, served=throughput, refused=refused, void=void), normal=a_step(100, p99_ms=p99_ms, void=void)
+        point,
+        group,
+        overload=a_step(1000, served=throughput, void=void, refused=round(9000 * refused)),
+        normal=a_step(100, p99_ms=p99_ms, refused=round(900 * refused_below)),
     )
 
 
-def compared(*, throughput: float, p99: float = 1.0, off: Sequence[float] = ROUNDS, p99_off: Sequence[float] | None = None) -> Swept:
+def compared(
+    *, throughput: float, p99: float = 1.0, off: Sequence[float] = ROUNDS, p99_off: Sequence[float] | None = None, **ours: float
+) -> Swept:
     """A sweep in which the derived point's throughput and p99 are so much of the other's, and off by a little each round."""
     found = [a_visit(OTHER, number, 1000) for number, _ in enumerate(off)]
     found += [
-        a_visit(DERIVED, number, 1000 * throughput * (1 + error), 20 * p99 * (1 + p99_error))
+        a_visit(DERIVED, number, 1000 * throughput * (1 + error), 20 * p99 * (1 + p99_error), **ours)  # type: ignore[arg-type] # what was refused
         for number, (error, p99_error) in enumerate(zip(off, p99_off or off, strict=True))
     ]
-    return judged(found, DERIVED)
+    return judged(found, [OTHER], DERIVED, LIMITS)
 
 
 def test_every_round_visits_every_other_point_once_next_to_the_derived_one_in_an_order_of_its_own() -> None:
@@ -53,9 +64,12 @@ def test_a_restless_machine_shows_nothing_and_says_how_wide_the_interval_is() ->
     assert "beside 2 x 5 it serves 100.0% (70.0% to 1" in swept.verdict
 
 
-@pytest.mark.parametrize(("p99", "outcome"), [(0.9, "shown"), (1.0, "shown"), (1.05, "not shown"), (1.3, "refuted")])
-def test_its_p99_must_be_no_longer_than_that_of_a_point_that_may_serve_more(p99: float, outcome: str) -> None:
-    swept = compared(throughput=0.99, p99=p99)
+@pytest.mark.parametrize(
+    ("ours", "p99", "outcome"),
+    [(0.97, 0.9, "shown"), (0.97, 1.0, "shown"), (0.97, 1.05, "not shown"), (0.97, 1.3, "refuted"), (1.0, 1.3, "not shown")],
+)
+def test_its_p99_must_be_no_longer_than_that_of_a_point_that_may_serve_more(ours: float, p99: float, outcome: str) -> None:
+    swept = compared(throughput=ours, p99=p99)
     assert swept.outcome == outcome
     assert ("its p99 is" in swept.verdict) is (outcome != "shown")
 
@@ -68,32 +82,44 @@ def test_fewer_rounds_than_an_interval_needs_show_nothing_and_refute_nothing() -
     for ours in (0.5, 1.0):
         swept = compared(throughput=ours, off=ROUNDS[1:])
         assert swept.outcome == "not shown"
-        assert f"2 x 5 was compared 5 times under overload, {FEWEST_VALUES} are needed" in swept.verdict
+        assert f"2 x 5 was compared 5 times under an overload of which 5% to 40% was refused, {FEWEST_VALUES} are needed" in swept.verdict
 
 
 def test_a_slow_group_that_hits_both_changes_no_ratio() -> None:
     speeds = [1000, 400, 1000, 700, 300, 900]
     found = [a_visit(point, number, speed) for number, speed in enumerate(speeds) for point in (DERIVED, OTHER)]
-    swept = judged(found, DERIVED)
+    swept = judged(found, [OTHER], DERIVED, LIMITS)
     (ratio,) = [cell.throughput_ratio for cell in swept.cells if cell.throughput_ratio is not None]
     assert (ratio.low, ratio.high, swept.outcome) == (1, 1, "shown")
 
 
-def test_the_derived_point_must_have_been_measured() -> None:
-    with pytest.raises(NothingMeasuredError, match="1 x 5 was not measured"):
-        judged([a_visit(OTHER, 1, 100)], DERIVED)
+@pytest.mark.parametrize("refused", [0, 0.04, 0.41])
+def test_what_was_not_overloaded_or_by_far_too_much_shows_nothing(refused: float) -> None:
+    swept = compared(throughput=1.0, refused=refused)
+    assert (swept.outcome, "2 x 5 was compared 0 times under an overload of which 5% to 40% was refused" in swept.verdict) == (
+        "not shown",
+        True,
+    )
+
+
+def test_a_p99_above_the_knee_is_not_compared() -> None:
+    swept = compared(throughput=1.0, p99=0.5, refused_below=0.02)
+    assert (swept.outcome, "the p99 was compared with that of 2 x 5 0 times below the knee" in swept.verdict) == ("not shown", True)
+
+
+def test_a_derived_point_that_was_never_measured_shows_nothing() -> None:
+    for found in ([a_visit(OTHER, 1, 100)], []):
+        swept = judged(found, [OTHER], DERIVED, LIMITS)
+        assert (swept.outcome, "1 x 5 was never measured" in swept.verdict) == ("not shown", True)
+
+
+def test_a_visit_that_came_to_nothing_is_none() -> None:
+    assert list(visits([OTHER], DERIVED, 2, lambda *_: None)) == []
 
 
 def test_visits_that_were_void_do_not_count_and_a_point_of_which_all_were_leaves_the_best_unknown() -> None:
     ours = [a_visit(DERIVED, number, 100) for number in range(7)]
     theirs = [a_visit(OTHER, number, 5000 if number == 6 else 90, void="late" if number == 6 else "") for number in range(7)]
-    assert judged([*ours, *theirs], DERIVED).outcome == "shown"
-    swept = judged([*ours, *theirs, a_visit(Sizing(4, 50), 1, 9000, void="late")], DERIVED)
-    assert (swept.outcome, "4 x 50 was compared 0 times under overload" in swept.verdict) == ("not shown", True)
-
-
-def test_what_was_served_whole_says_nothing_of_the_most_that_can_be_served() -> None:
-    found = [a_visit(point, number, 1000, refused=10) for number in range(5) for point in (DERIVED, OTHER)]
-    found += [a_visit(point, number, 1000) for number in range(5, 10) for point in (DERIVED, OTHER)]
-    swept = judged(found, DERIVED)
-    assert (swept.outcome, "2 x 5 was compared 5 times under overload" in swept.verdict) == ("not shown", True)
+    assert judged([*ours, *theirs], [OTHER], DERIVED, LIMITS).outcome == "shown"
+    swept = judged([*ours, *theirs, a_visit(Sizing(4, 50), 1, 9000, void="late")], [OTHER, Sizing(4, 50)], DERIVED, LIMITS)
+    assert (swept.outcome, "4 x 50 was never measured" in swept.verdict) == ("not shown", True)

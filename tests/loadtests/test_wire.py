@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from loadtests.exchanges import get
+from loadtests.exchanges import Operation, get
+from loadtests.offering import offer
+from loadtests.steps import step_of
 from loadtests.wire import Client
 
 ASKED = get("/products", "GET /products")
@@ -39,6 +41,20 @@ async def test_requests_that_come_one_by_one_take_all_connections_in_turn() -> N
             assert (await client.ask(ASKED)).status == 200
         client.close()
     assert sorted(taken.values()) == [10, 10, 10, 10]
+
+
+async def test_a_server_that_dies_meanwhile_is_in_the_wrong_and_not_the_generator() -> None:
+    def asking() -> Operation:
+        yield ASKED
+
+    async with a_server(Counter()) as host:
+        client = Client(host)
+        await client.connect(2)
+    client.close()
+    due = [number / 100 for number in range(150)]
+    offered = await offer(client, due, [asking() for _ in due])
+    step = step_of(offered, [], scenario="browse", arrivals="constant", rate=100, seconds=1.5, seed=1)
+    assert (step.void, step.dropped, step.total.error_rate) == ("", 0, 1)
 
 
 async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody() -> None:
