@@ -84,7 +84,11 @@ def serving(
                 raise SystemExit(f"{command} did not start")
             time.sleep(0.1)
         arbiter = psutil.Process(process.pid)
-        yield Server(port, arbiter.children() or [arbiter])
+        # The first worker answers while gunicorn may still start the others, a tenth of a second apart.
+        workers: list[psutil.Process] = []
+        while len(workers) < len(workers := arbiter.children()):
+            time.sleep(0.5)
+        yield Server(port, workers or [arbiter])
     finally:
         process.terminate()
         process.wait(60)
