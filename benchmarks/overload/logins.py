@@ -14,7 +14,7 @@ from app.capacity.inputs import BASE_MEMORY_MIB, MEMORY_PER_WORKER_MIB
 from benchmarks.client import exchange, request, send_all
 from benchmarks.overload.arrivals import Step, offer
 from benchmarks.overload.figures import Bench, Figure, cpu_quota, median, percentile
-from benchmarks.overload.requests import reads
+from benchmarks.overload.requests import capacity, reads
 from benchmarks.serving import EMAIL, PASSWORD, SERVE, Server, log_in, serving
 
 _LOGINS = 200
@@ -95,9 +95,7 @@ def _storms(bench: Bench, server: Server, where: str, *, rounds: int) -> Found:
     found = Found()
     make = reads(bench, log_in(server))
     asyncio.run(send_all(server.port, make(500), connections=16, expected_status=None))
-    began = time.perf_counter()
-    asyncio.run(send_all(server.port, make(1500), connections=16, expected_status=None))
-    found.rate = _OF_CAPACITY * 1500 / (time.perf_counter() - began)
+    found.rate = _OF_CAPACITY * capacity(server, make)
     for number in range(1, rounds + 1):
         with bench.console.status(f"{_LOGINS} logins at once, {where}: round {number} of {rounds}"):
             calm, _ = offer(server.port, make, rate=found.rate, seconds=_SECONDS, seed=number, beside=_no_storm)

@@ -16,7 +16,7 @@ import uvloop
 from benchmarks.client import request, send_all
 from benchmarks.overload.arrivals import Step, offer
 from benchmarks.overload.figures import Bench, Figure, median
-from benchmarks.overload.requests import mix
+from benchmarks.overload.requests import capacity, mix
 from benchmarks.serving import SERVE, Server, log_in, serving
 
 _ROUNDS = 7
@@ -139,8 +139,8 @@ def _load(bench: Bench, command: Sequence[str], name: str, *, rounds: int) -> Fo
 
 
 def _round(server: Server, make: Callable[[int], list[bytes]], found: Found, *, seed: int) -> None:
-    capacity = _capacity(server, make)
-    full = _OVER_CAPACITY * capacity
+    most = capacity(server, make)
+    full = _OVER_CAPACITY * most
     before, _ = offer(server.port, make, rate=full, seconds=_STEP_SECONDS, seed=seed, beside=_nothing)
     at_300, slowest = offer(
         server.port, make, rate=3 * before.goodput, seconds=_STEP_SECONDS, seed=seed, beside=lambda: _probe(server.port)
@@ -148,20 +148,11 @@ def _round(server: Server, make: Callable[[int], list[bytes]], found: Found, *, 
     after, _ = offer(server.port, make, rate=full, seconds=_STEP_SECONDS, seed=seed, beside=_nothing)
     peak = (before.goodput + after.goodput) / 2
     at_80, _ = offer(server.port, make, rate=0.8 * peak, seconds=_STEP_SECONDS, seed=seed, beside=_nothing)
-    found.capacity.append(capacity)
+    found.capacity.append(most)
     found.peak.append(peak)
     found.at_80.append(at_80)
     found.at_300.append(at_300)
     found.slowest_probe.append(slowest)
-
-
-def _capacity(server: Server, make: Callable[[int], list[bytes]]) -> float:
-    """Requests served a second when there is always a next one."""
-    requests = make(_COST_REQUESTS)
-    began = time.perf_counter()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(send_all(server.port, requests, connections=16, expected_status=None))
-    return len(requests) / (time.perf_counter() - began)
 
 
 async def _nothing() -> None: ...

@@ -1,12 +1,19 @@
-"""The requests of the load."""
+"""The requests of the load, and how many of them a server can take."""
 
+import asyncio
 import json
 import random
+import time
 from collections.abc import Callable
 from uuid import uuid4
 
-from benchmarks.client import request
+import uvloop
+
+from benchmarks.client import request, send_all
 from benchmarks.overload.figures import Bench
+from benchmarks.serving import Server
+
+_REQUESTS = 1500
 
 
 def reads(bench: Bench, bearer: dict[str, str]) -> Callable[[int], list[bytes]]:
@@ -35,3 +42,12 @@ def reservation(bench: Bench, bearer: dict[str, str], key: str) -> bytes:
     """Hold one unit of one SKU."""
     body = json.dumps({"lines": [{"sku": random.choice(bench.skus), "quantity": 1}], "expires_in_seconds": 86_400}).encode()
     return request("POST", "/api/v1/reservations", {**bearer, "Content-Type": "application/json", "Idempotency-Key": key}, body)
+
+
+def capacity(server: Server, make: Callable[[int], list[bytes]]) -> float:
+    """Requests served a second when there is always a next one."""
+    requests = make(_REQUESTS)
+    began = time.perf_counter()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(send_all(server.port, requests, connections=16, expected_status=None))
+    return len(requests) / (time.perf_counter() - began)
