@@ -4,7 +4,6 @@ import asyncio
 import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import suppress
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -15,8 +14,8 @@ from fastapi import FastAPI
 
 from app.core.config import Settings
 from app.core.db import Database, ReadSession
-from app.core.process import Process
 from app.services import stock
+from tests.pools import with_pool
 from tests.shop import API, reserve, stock_of
 
 CONNECTIONS = 4
@@ -41,12 +40,8 @@ async def change(client: httpx.AsyncClient) -> httpx.Response:
 @pytest.fixture
 async def small(app: FastAPI, settings: Settings) -> AsyncIterator[Database]:
     """The test's database on a pool that is smaller than the number of requests."""
-    process: Process = app.state.process
-    database = Database(settings.require_database_url(), settings, pool_size=CONNECTIONS)
-    app.state.process = replace(process, database=database)
-    yield database
-    app.state.process = process
-    await database.close()
+    async with with_pool(app, settings, size=CONNECTIONS) as database:
+        yield database
 
 
 @types.coroutine

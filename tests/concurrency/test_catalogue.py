@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from itertools import cycle
 from typing import Any
 from uuid import uuid4
@@ -13,9 +12,9 @@ from fastapi import FastAPI
 
 from app.core.config import Settings
 from app.core.db import Database, ReadSession
-from app.core.process import Process
 from app.schemas.stock import AdjustmentCreate, AdjustmentLine
 from app.services import stock
+from tests.pools import with_pool
 from tests.shop import API, a_category, a_location, a_product, a_variant, adjust, misfiled, pages, patch, reserve, stock_of
 
 CONNECTIONS = 16
@@ -31,12 +30,8 @@ async def lists_and_books_are_true_afterwards(reading: ReadSession):
 @pytest.fixture
 async def crowd(app: FastAPI, admin: httpx.AsyncClient, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """An administrator whose requests may use sixteen connections at once."""
-    process: Process = app.state.process
-    database = Database(settings.require_database_url(), settings, pool_size=CONNECTIONS)
-    app.state.process = replace(process, database=database)
-    yield admin
-    app.state.process = process
-    await database.close()
+    async with with_pool(app, settings, size=CONNECTIONS):
+        yield admin
 
 
 async def statuses(*requests: Any) -> list[int]:
