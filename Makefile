@@ -10,6 +10,7 @@ IMAGE =
 LOCUST_IMAGE =
 POSTGRES_IMAGE =
 PGBOUNCER_IMAGE =
+PROMETHEUS_IMAGE =
 
 # The newest Python that fits and can make virtual environments, else the newest that fits, so that the message can name what it lacks.
 version_fits = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
@@ -46,7 +47,7 @@ test: .venv/installed ## run the tests; ARGS="tests/api -k reserve" and the like
 
 # With its own conftest alone: it needs no PostgreSQL here.
 test-cluster: .venv/installed ## test the chart on the cluster of KUBECONFIG: some thirty minutes; the nodes have IMAGE and LOCUST_IMAGE, and POSTGRES_IMAGE and PGBOUNCER_IMAGE if not the chart's
-	STOCKROOM_IMAGE="$(IMAGE)" LOCUST_IMAGE="$(LOCUST_IMAGE)" POSTGRES_IMAGE="$(POSTGRES_IMAGE)" PGBOUNCER_IMAGE="$(PGBOUNCER_IMAGE)" .venv/bin/python -m pytest -n 0 -p no:randomly --confcutdir=tests/cluster -o testpaths=tests/cluster $(ARGS)
+	STOCKROOM_IMAGE="$(IMAGE)" LOCUST_IMAGE="$(LOCUST_IMAGE)" POSTGRES_IMAGE="$(POSTGRES_IMAGE)" PGBOUNCER_IMAGE="$(PGBOUNCER_IMAGE)" PROMETHEUS_IMAGE="$(PROMETHEUS_IMAGE)" .venv/bin/python -m pytest -n 0 -p no:randomly --confcutdir=tests/cluster -o testpaths=tests/cluster $(ARGS)
 
 # With a seed of its own each time; what it finds tells how to repeat it.
 fuzz: .venv/installed ## let schemathesis look for answers that OpenAPI does not promise; ARGS=3600 for an hour instead of five minutes

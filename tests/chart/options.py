@@ -83,6 +83,7 @@ OPTIONS: dict[str, Values] = {
         podMonitor={"enabled": True}, networkPolicy={"enabled": True}, podDisruptionBudget={"enabled": False}
     ),
     "everything that can be said of a pod": production(
+        scrapeAnnotations={"enabled": True},
         nameOverride="shop",
         fullnameOverride="shop-api",
         commonLabels={"team": "shop"},

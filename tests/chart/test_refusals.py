@@ -150,7 +150,10 @@ def test_production_tells_at_once_all_that_it_lacks(refused: Refused) -> None:
             "a percentage of resources.requests.cpu, which is not set",
         ),
         ({"autoscaling": {"enabled": True, "by": "keda", "poolUtilization": 70}}, "needs autoscaling.prometheusAddress"),
-        ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "would scrape every pod twice"),
+        (
+            {"serviceMonitor": {"enabled": True}, "scrapeAnnotations": {"enabled": True}},
+            "serviceMonitor.enabled and scrapeAnnotations.enabled would scrape every pod more than once",
+        ),
         ({"httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
     ],
 )

@@ -288,6 +288,15 @@ def test_probes_and_metrics_are_not_reached_from_outside(render: Render) -> None
     )
 
 
+def test_annotations_name_the_port_that_each_component_has_its_metrics_on(render: Render) -> None:
+    manifests = render({"scrapeAnnotations": {"enabled": True}})
+    for name, port_name in (("stockroom", "http"), ("stockroom-worker", "metrics")):
+        pod = pod_of(manifests.get("Deployment", name))
+        (port,) = [port["containerPort"] for port in pod["spec"]["containers"][0]["ports"] if port["name"] == port_name]
+        found = [pod["metadata"]["annotations"][f"prometheus.io/{key}"] for key in ("scrape", "port", "path")]
+        assert found == ["true", str(port), "/metrics"]
+
+
 def test_tests_and_load_test_run_only_when_asked_for_and_go_when_they_have_succeeded(render: Render) -> None:
     manifests = render(OPTIONS["evaluation behind a PgBouncer, with a load test"])
     tests = [found for found in manifests if found["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"]

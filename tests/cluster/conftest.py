@@ -15,6 +15,7 @@ IMAGE = os.environ.get("STOCKROOM_IMAGE", "")
 LOCUST_IMAGE = os.environ.get("LOCUST_IMAGE", "")
 _POSTGRES_IMAGE = os.environ.get("POSTGRES_IMAGE", "")
 _PGBOUNCER_IMAGE = os.environ.get("PGBOUNCER_IMAGE", "")
+PROMETHEUS_IMAGE = os.environ.get("PROMETHEUS_IMAGE", "")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

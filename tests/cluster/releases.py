@@ -15,7 +15,7 @@ LOAD = Path(__file__).with_name("load.py").read_text(encoding="utf-8")
 LOCUSTS = Path(__file__).with_name("locusts.py").read_text(encoding="utf-8")
 NAME = "stockroom"
 READY_SECONDS = 180
-_RESTRICTED: dict[str, Any] = {
+RESTRICTED: dict[str, Any] = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "runAsNonRoot": True,
@@ -106,9 +106,9 @@ class Release:
         self.helm("install", values, "--wait", f"--timeout={READY_SECONDS}s")
         return time.monotonic() - began
 
-    def upgrade(self, values: dict[str, Any] | None = None) -> None:
+    def upgrade(self, values: dict[str, Any] | None = None, *arguments: str) -> None:
         """Upgrade and wait until all is ready."""
-        self.helm("upgrade", values, "--wait", f"--timeout={READY_SECONDS}s")
+        self.helm("upgrade", values, "--wait", f"--timeout={READY_SECONDS}s", *arguments)
 
     def revision(self) -> str:
         """The release's revision, counted by Helm."""
@@ -170,7 +170,7 @@ class Release:
                 {"name": "DATABASE_URL", "value": self.superuser_url()},
             ],
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
-            "securityContext": _RESTRICTED,
+            "securityContext": RESTRICTED,
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
         }
         pod = {

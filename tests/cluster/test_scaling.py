@@ -1,6 +1,6 @@
 import pytest
 
-from tests.cluster.releases import Inside, Release, is_ready, until
+from tests.cluster.releases import NAME, CommandError, Inside, Release, is_ready, until
 
 _SCALED = {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 4, "cpuUtilization": 20}}
 
@@ -18,3 +18,19 @@ def test_the_autoscaler_adds_pods_under_load_and_the_plan_still_holds(release: R
     print(f"planned peak {planned:.0f}")  # noqa: T201 - for `pytest -s`
     assert 0 < seen.totals["peak_connections"] <= planned, str(seen)
     assert seen.failures == [], str(seen)
+    # To turn it off again, as docs/operations/scale.md says.
+    release.upgrade(None, "--force-conflicts")
+    until(release.are_ready, 90, "the pods that are left are ready")
+    assert len(release.pods("api")) == 2
+
+
+def test_what_kubectl_has_scaled_an_upgrade_changes_only_when_told_to(release: Release) -> None:
+    release.kubectl("scale", f"deployment/{NAME}", "--replicas=3")
+    until(lambda: release.are_ready("api", 3), 90, "three pods are ready")
+    with pytest.raises(CommandError, match=r"\.spec\.replicas"):
+        release.upgrade()
+    assert len(release.pods("api")) == 3
+    release.upgrade(None, "--force-conflicts")
+    until(release.are_ready, 90, "the pods that are left are ready")
+    assert len(release.pods("api")) == 2
+    release.upgrade()

@@ -54,8 +54,12 @@
 {{- if and (not (kindIs "invalid" $grace)) (lt (int64 $grace) $needed) -}}
 {{- $wrong = append $wrong (printf "terminationGracePeriodSeconds is %d: make it at least %d (2 x drainSeconds %g + shutdownSeconds %g + 5), or leave it out; requests would be cut off" (int64 $grace) $needed (float64 $values.drainSeconds) (float64 $values.shutdownSeconds)) -}}
 {{- end -}}
-{{- if and $values.serviceMonitor.enabled $values.podMonitor.enabled -}}
-{{- $wrong = append $wrong "serviceMonitor.enabled and podMonitor.enabled would scrape every pod twice: use one of the two" -}}
+{{- $scraped := list -}}
+{{- range $way := list "serviceMonitor" "podMonitor" "scrapeAnnotations" -}}
+{{- if (index $values $way).enabled -}}{{- $scraped = append $scraped (print $way ".enabled") -}}{{- end -}}
+{{- end -}}
+{{- if gt (len $scraped) 1 -}}
+{{- $wrong = append $wrong (printf "%s would scrape every pod more than once: use one of them" (join " and " $scraped)) -}}
 {{- end -}}
 {{- if and (eq $values.autoscaling.by "keda") $values.autoscaling.poolUtilization (not $values.autoscaling.prometheusAddress) -}}
 {{- $wrong = append $wrong "autoscaling.poolUtilization by keda needs autoscaling.prometheusAddress" -}}

@@ -237,9 +237,16 @@ envFrom: {{- include "stockroom.envFrom" $root | nindent 2 }}
 env: {{- include "stockroom.env" $root | nindent 2 }}
 {{- end -}}
 
+{{/* Takes the root and the port of the metrics. */}}
 {{- define "stockroom.podAnnotations" -}}
-{{ include "stockroom.checksums" . }}
-{{- with .Values.podAnnotations }}
+{{- $root := index . 0 -}}
+{{ include "stockroom.checksums" $root }}
+{{- if $root.Values.scrapeAnnotations.enabled }}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ index . 1 | quote }}
+prometheus.io/path: /metrics
+{{- end }}
+{{- with $root.Values.podAnnotations }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
