@@ -150,7 +150,16 @@ def _knee(
     predicted = capacity.predicted(calibration)
     first = start if predicted is None else min(max(start, predicted.rate / knees.FACTOR**2), knees.MOST_RATE)
     precision = _SKETCH_PRECISION if is_sketch else knees.PRECISION
-    found = knees.found(list(knees.search(measure, first, precision=precision)), calibration)
+    tried, cut_short = [], ""
+    try:
+        for each in knees.search(measure, first, precision=precision):
+            tried.append(each)
+    except UnreachableError as error:
+        if not tried:
+            raise
+        # What was measured until then shall not be lost.
+        cut_short = str(error)
+    found = knees.found(tried, calibration)
     seen = [(judged.step.rate, judged.step.server) for judged in steps if judged.step.server]
     highest = max(seen, key=lambda pair: pair[0], default=None)
     took_seconds = time.monotonic() - began
@@ -162,6 +171,7 @@ def _knee(
         steps=steps,
         calibration=calibration,
         knee=found,
+        cut_short=cut_short,
         is_sketch=is_sketch,
         sizing_faults=capacity.sizing_faults(highest[1]) if highest else [],
         checks=ready.checked(),

@@ -71,6 +71,7 @@ class Result:
         steps: in the order in which they were measured.
         calibration: steps at low load, for the prediction.
         knee: of `knee`.
+        cut_short: why the search for the knee ended before its time; empty when it did not.
         sweep: of `sweep`.
         is_sketch: whether it was too short to prove that the sizing is right, or that low load predicts the knee: that is not asked of it.
         sizing_faults: what is wrong with workers and pools.
@@ -87,6 +88,7 @@ class Result:
     steps: list[Judged]
     calibration: list[Step] = field(default_factory=list)
     knee: Knee | None = None
+    cut_short: str = ""
     sweep: Swept | None = None
     is_sketch: bool = False
     sizing_faults: list[str] = field(default_factory=list)
@@ -119,6 +121,8 @@ class Result:
         found = [f"{check.name}: {reason}" for check in self.checks for reason in check.untold[:_MOST_PROBLEMS]]
         if self.sweep is None and not any(judged.step.server for judged in self.steps):
             found.append("whether the sizes are right cannot be told: let --metrics name where every pod's /metrics answers")
+        if self.cut_short:
+            found.append(f"the search ended early: {self.cut_short}")
         if self.command == "run":
             found += [untold for judged in self.steps for untold in judged.untold]
         if self.knee is not None:

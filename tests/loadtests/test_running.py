@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from app.core.config import Settings
 from loadtests import commands, consistency, importing, local, results
 from loadtests.__main__ import app
+from loadtests.api import UnreachableError
 from loadtests.consistency import Check
 from loadtests.deployment import Deployment, Sizing
 from loadtests.measuring import Bench, bench
@@ -356,6 +357,23 @@ def test_a_trial_without_a_knee_ends_there(monkeypatch: pytest.MonkeyPatch, depl
     monkeypatch.setattr(commands, "_SETTLE_SECONDS", 0)
     (result,) = commands.trial(Objectives(p99_ms=100), Console())
     assert (result.command, result.failures) == ("knee", ["no rate that was tried met the objectives"])
+
+
+def test_a_knee_whose_server_dies_keeps_what_was_measured_and_says_that_it_ended_early(
+    monkeypatch: pytest.MonkeyPatch, deployment: Deployment
+) -> None:
+    def measure(_: Bench, rate: float, seconds: float, seed: int) -> Step:
+        if rate > 500:
+            raise UnreachableError("nobody answers")
+        return a_step(rate, p99_ms=9, seconds=seconds, seed=seed)
+
+    monkeypatch.setattr(Bench, "measure", measure)
+    monkeypatch.setattr(commands, "_SETTLE_SECONDS", 0)
+    result = commands.knee(
+        deployment, SCENARIOS["mixed"], Objectives(p99_ms=100), "poisson", start=50, seconds=4, seed=1, console=Console(file=io.StringIO())
+    )
+    assert result.steps
+    assert "the search ended early: nobody answers" in result.untold
 
 
 @pytest.mark.parametrize(
