@@ -150,14 +150,14 @@ def _knee(
     predicted = capacity.predicted(calibration)
     first = start if predicted is None else min(max(start, predicted.rate / knees.FACTOR**2), knees.MOST_RATE)
     precision = _SKETCH_PRECISION if is_sketch else knees.PRECISION
-    tried, cut_short = [], ""
+    tried: list[knees.Tried] = []
+    cut_short = ""
     try:
-        for each in knees.search(measure, first, precision=precision):
-            tried.append(each)
+        # What was measured until something happens is in the list.
+        tried.extend(knees.search(measure, first, precision=precision))
     except UnreachableError as error:
         if not tried:
             raise
-        # What was measured until then shall not be lost.
         cut_short = str(error)
     found = knees.found(tried, calibration)
     seen = [(judged.step.rate, judged.step.server) for judged in steps if judged.step.server]

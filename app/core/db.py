@@ -28,6 +28,18 @@ _NONE: Parameters = {}
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _CONNECT_SECONDS = 3
+TCP_OPTIONS = {
+    # A host that does not even refuse shall not hold requests until their deadline. Of each address: there may be a standby to try.
+    "connect_timeout": _CONNECT_SECONDS,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    # Keepalives are silent while an answer is awaited: without this a lost host would hold the pool until TCP gives up. It is of what the
+    # host's kernel has not acknowledged (tcp(7)); a statement may take as long as it takes.
+    "tcp_user_timeout": 1000 * _CONNECT_SECONDS,
+}
+"""Of every connection that stays open: when a host that is silent is given up."""
+
 # psycopg's own; `Statements` does not wait for so many uses.
 _PREPARE_THRESHOLD = 5
 
@@ -178,16 +190,9 @@ class Database:
                 "async_creator_fn": needs_greenlet(connect),
                 "autocommit": True,
                 "prepare_threshold": _PREPARE_THRESHOLD if settings.prepares_statements else None,
-                # A host that does not even refuse shall not hold requests until their deadline. Of each address: there may be a standby to try.
-                "connect_timeout": _CONNECT_SECONDS,
                 "application_name": "stockroom",
-                "keepalives_idle": 30,
-                "keepalives_interval": 10,
-                "keepalives_count": 3,
-                # Keepalives are silent while an answer is awaited: without this a lost host would hold the pool until TCP gives up. It is of what the
-                # host's kernel has not acknowledged (tcp(7)); a statement may take as long as it takes.
-                "tcp_user_timeout": 1000 * _CONNECT_SECONDS,
                 "options": options,
+                **TCP_OPTIONS,
             },
         )
         self.pool = Pool(self.engine, size=pool_size, timeout_seconds=settings.pool_timeout_seconds)
@@ -249,8 +254,8 @@ class DirectConnection:
                     self._url,
                     autocommit=True,
                     application_name="stockroom-direct",
-                    connect_timeout=max(2, round(self._timeout_seconds)),
                     prepare_threshold=self._prepare_threshold,
+                    **(TCP_OPTIONS | {"connect_timeout": max(2, round(self._timeout_seconds))}),
                 )
             try:
                 return await self._statements.run(self._connection, query, parameters)

@@ -14,7 +14,7 @@ from procrastinate.exceptions import ConnectorException
 
 from app.core.background import in_background
 from app.core.config import Settings
-from app.core.db import Database
+from app.core.db import TCP_OPTIONS, Database
 from app.core.logging import reason_of
 from app.jobs import metrics
 from app.jobs.tasks import jobs
@@ -104,10 +104,19 @@ async def _work(url: str, database: Database, settings: Settings, health: Health
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _run_procrastinate(url: str, database: Database, settings: Settings, health: Health) -> None:
-    connector = PsycopgConnector(
-        conninfo=url, min_size=1, max_size=_POOL_SIZE, timeout=_POOL_TIMEOUT_SECONDS, kwargs={"application_name": "stockroom-worker"}
+def connector_to(url: str) -> PsycopgConnector:
+    """How procrastinate reaches a database: by a pool, and a connection that listens and would not notice by itself that its host is gone."""
+    return PsycopgConnector(
+        conninfo=url,
+        min_size=1,
+        max_size=_POOL_SIZE,
+        timeout=_POOL_TIMEOUT_SECONDS,
+        kwargs={"application_name": "stockroom-worker", **TCP_OPTIONS},
     )
+
+
+async def _run_procrastinate(url: str, database: Database, settings: Settings, health: Health) -> None:
+    connector = connector_to(url)
     # Not `with_connector`: tasks would go on deferring through the application they were declared with.
     with jobs.replace_connector(connector):
         try:

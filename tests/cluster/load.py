@@ -258,8 +258,12 @@ async def main() -> None:
     over = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, _at_end(over))
     watching = asyncio.create_task(watch_connections(os.environ["DATABASE_URL"], load.totals))
+    running = asyncio.create_task(load.run(over))
+    # Not before each client has a connection: what is done to the pods then shall concern all of them.
+    while load.totals.connections_made < options.clients and not running.done():
+        await asyncio.sleep(0.05)
     report({"started": True})
-    await load.run(over)
+    await running
     watching.cancel()
     report({"totals": vars(load.totals)})
 

@@ -34,7 +34,7 @@ def unharmed(release: Release, console: Inside) -> Iterator[None]:
     """Locust and clients that count their writes, all with connections that they keep: no request may fail, no write be lost, no connection be unplanned."""
     planned = console.metric("stockroom_planned_peak_connections")
     before = console.levels()
-    with release.locust(clients=16, rate=32) as by_locust, console.load(clients=8, rate=16) as by_us:
+    with release.locust(clients=16, rate=32) as by_locust, console.load(clients=16, rate=16) as by_us:
         yield
     print(f"planned peak {planned:.0f}")  # noqa: T201 - for `pytest -s`
     assert by_locust.failures == by_us.failures == [], f"{by_locust}\n{by_us}"

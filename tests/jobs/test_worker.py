@@ -19,7 +19,7 @@ import pytest
 
 from app.core.config import Settings
 from app.core.db import Database, ReadSession
-from app.jobs.worker import Health, run_worker
+from app.jobs.worker import Health, connector_to, run_worker
 from app.services.stock import reconcile
 from tests.serving.servers import COMMAND, ROOT, environment_of, free_port
 from tests.shop import API, level, reserve, stock_of
@@ -72,6 +72,17 @@ async def expire_one(admin: httpx.AsyncClient, sku: str) -> None:
         assert status in (("active", "expired") if asked_at < expires_at else ("expired",))
         await asyncio.sleep(0.02)
     assert datetime.now(UTC) >= expires_at
+
+
+async def test_its_connections_give_up_a_host_that_is_silent_as_the_pools_do(settings: Settings) -> None:
+    connector = connector_to(settings.require_database_url())
+    await connector.open_async()
+    try:
+        async with connector.pool.connection() as connection:
+            options = connection.info.get_parameters()
+    finally:
+        await connector.close_async()
+    assert (options["tcp_user_timeout"], options["keepalives_idle"], options["application_name"]) == ("3000", "30", "stockroom-worker")
 
 
 async def test_a_reservation_is_expired_within_five_seconds_of_its_time_and_never_shown_as_active_after_it(
