@@ -1,16 +1,47 @@
 """A client that costs little: fixed requests over keep-alive connections, each sent when the answer before it is there."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def send_all(port: int, requests: Sequence[bytes], *, connections: int, expected_status: int | None) -> None:
-    """Send every request once, spread over the connections, and read every answer whole.
+    """Send every request once, spread over connections of their own, and read every answer whole.
 
     Args:
         port: where to.
         requests: their bytes.
-        connections: how many are open at once.
+        connections: how many are open at once, each of which waits for an answer.
+        expected_status: of every answer; None for any that is a success.
+
+    Raises:
+        AssertionError: an answer has another status; shows its beginning.
+    """
+    async with connected(port, connections) as free:
+        await send_over(free, requests, at_once=connections, expected_status=expected_status)
+
+
+@asynccontextmanager
+async def connected(port: int, count: int) -> AsyncIterator[deque[Connection]]:
+    """So many connections, closed at the end."""
+    opened = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port) for _ in range(count)))
+    try:
+        yield deque(opened)
+    finally:
+        for _, writer in opened:
+            writer.close()
+
+
+async def send_over(free: deque[Connection], requests: Sequence[bytes], *, at_once: int, expected_status: int | None) -> None:
+    """Send every request once, each over the connection that has lain idle longest, and read every answer whole.
+
+    Args:
+        free: the connections.
+        requests: their bytes.
+        at_once: how many wait for an answer.
         expected_status: of every answer; None for any that is a success.
 
     Raises:
@@ -19,16 +50,14 @@ async def send_all(port: int, requests: Sequence[bytes], *, connections: int, ex
     waiting = iter(requests)
 
     async def work() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            for request in waiting:
-                status, head, body = await exchange(reader, writer, request)
-                if status != expected_status if expected_status else status >= 300:
-                    raise AssertionError(f"expected {expected_status or 'success'}: {head.decode()} {body[:500]!r}")
-        finally:
-            writer.close()
+        for request in waiting:
+            reader, writer = free.popleft()
+            status, head, body = await exchange(reader, writer, request)
+            if status != expected_status if expected_status else status >= 300:
+                raise AssertionError(f"expected {expected_status or 'success'}: {head.decode()} {body[:500]!r}")
+            free.append((reader, writer))
 
-    await asyncio.gather(*(work() for _ in range(connections)))
+    await asyncio.gather(*(work() for _ in range(at_once)))
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes, bytes]:

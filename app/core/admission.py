@@ -25,17 +25,19 @@ class Admission:
     A request is worked on from when its body has arrived until its answer is made: who sends or reads slowly takes nobody's place.
 
     A burst may take all places, for it is worked off soon. A queue that stands serves nobody sooner and makes all wait (RFC 8289 section 3.1): when there
-    have been `standing` requests for a second, no more than these are admitted, until there have been fewer for as long, or
-    half as few.
+    have been `standing` requests for a second, no more than these are admitted, until there have been fewer for as long, or so
+    few that none of them waits.
 
     Args:
         limit: the most at once.
         standing: the most for longer; as many unless given.
+        served: so many are worked on at once, the others wait.
     """
 
-    def __init__(self, limit: int, *, standing: int | None = None) -> None:
+    def __init__(self, limit: int, *, standing: int | None = None, served: int = 0) -> None:
         self.limit = limit
         self.standing = limit if standing is None else standing
+        self._served = served
         self.in_flight = 0
         self.refusals = Refusals()
         # When the standing limit was reached, and when there were last fewer; seconds of the monotonic clock.
@@ -45,7 +47,8 @@ class Admission:
     @classmethod
     def of(cls, plan: Plan) -> "Admission":
         """For a pool's connections and those who may wait for one."""
-        return cls(plan.pool_size + plan.waiters_per_worker, standing=plan.pool_size + plan.standing_waiters_per_worker)
+        served = plan.pool_size
+        return cls(served + plan.waiters_per_worker, standing=served + plan.standing_waiters_per_worker, served=served)
 
     def is_full(self, coming: int = 0) -> bool:
         """Whether the next one would be refused.
@@ -88,8 +91,8 @@ class Admission:
         if self.in_flight == self.standing:
             self._left_at = time.monotonic()
         self.in_flight -= 1
-        if self.in_flight == self.standing // 2:
-            # Worked off: what comes next is another burst.
+        if self.in_flight == self._served:
+            # Worked off: what comes next is another burst. Not earlier: who is throttled works most of a queue off in each period, and it stands all the same.
             self._left_at = -inf
 
     @contextmanager

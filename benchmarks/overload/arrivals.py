@@ -14,7 +14,7 @@ from benchmarks.overload.figures import percentile
 
 T = TypeVar("T")
 
-_CONNECTIONS = 256
+CONNECTIONS = 256
 _MOST_CONNECTIONS = 5000
 _LEAST_SENT = 0.98
 _LAST_ANSWERS_SECONDS = 11.0
@@ -107,7 +107,7 @@ class _Offering:
 
     async def run(self, beside: Callable[[], Awaitable[T]]) -> T:
         for _ in range(8):
-            await asyncio.gather(*(self._connect() for _ in range(_CONNECTIONS // 8)))
+            await asyncio.gather(*(self._connect() for _ in range(CONNECTIONS // 8)))
         other = asyncio.ensure_future(beside())
         self._began = time.perf_counter() + 0.05
         await self._send_all()

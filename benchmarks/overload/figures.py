@@ -2,6 +2,7 @@
 
 import math
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,12 +48,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where the parts run: the client on the last core, what it measures on the first, PostgreSQL where it likes.
+    """Where the parts run: what is measured on the first core, the client on the last, PostgreSQL where it likes.
 
     Args:
         database: a shop, and the administrator.
         environment: variables of a server with one worker.
-        quota: the worker's share of its core where the kernel can hold it down, else None.
+        quota: a control group with `QUOTA_PERCENT` of a core; None where none can be made.
         ids: of products.
         skus: of their variants.
     """
@@ -71,14 +72,15 @@ class Bench:
 
 
 QUOTA_PERCENT = 30
-_PERIOD_US = 3_334
-"""The shortest in which the kernel grants 30 % (a quota is at least 1 ms), so that a server held down is a slow server rather than one that stops and goes."""
+_AWAKE = Path("/dev/cpu_dma_latency")
+_PERIOD_US = 100_000
+"""The kernel's default, and Kubernetes'. Shorter ones cost: each stop leaves colder caches behind (docs/decisions/0014)."""
 
 
 @contextmanager
-def cpu_quota(percent: int = QUOTA_PERCENT, *, period_us: int = _PERIOD_US) -> Iterator[Path | None]:
-    """A control group with so much of a core in each period, as its `cgroup.procs`; None where none can be made."""
-    quota_us = period_us * percent // 100
+def cpu_quota(percent: int = QUOTA_PERCENT) -> Iterator[Path | None]:
+    """A control group with so much of a core, as its `cgroup.procs`; None where none can be made."""
+    quota_us = _PERIOD_US * percent // 100
     v1, v2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
     group = (v1 if v1.exists() else v2) / f"stockroom-bench-{uuid4().hex[:8]}"
     try:
@@ -89,16 +91,34 @@ def cpu_quota(percent: int = QUOTA_PERCENT, *, period_us: int = _PERIOD_US) -> I
     try:
         try:
             if v1.exists():
-                (group / "cpu.cfs_period_us").write_text(str(period_us))
+                (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
                 (group / "cpu.cfs_quota_us").write_text(str(quota_us))
             else:
-                (group / "cpu.max").write_text(f"{quota_us} {period_us}")
+                (group / "cpu.max").write_text(f"{quota_us} {_PERIOD_US}")
         except OSError:
             yield None
         else:
             yield group / "cgroup.procs"
     finally:
         group.rmdir()
+
+
+@contextmanager
+def awake_cores() -> Iterator[bool]:
+    """Let cores that have nothing to do spin rather than sleep (the kernel's PM QoS interface); whether that was possible.
+
+    On a virtual machine to wake one up takes the hypervisor, and finds the caches cold: a request to an idle server costs twice the CPU that one to a busy
+    server does, and what is compared would be how idle the server was.
+    """
+    try:
+        latency = _AWAKE.open("wb", buffering=0)
+    except OSError:
+        yield False
+        return
+    # For as long as it is open.
+    with latency:
+        latency.write(struct.pack("i", 0))
+        yield True
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -20,8 +20,6 @@ from benchmarks.serving import EMAIL, PASSWORD, SERVE, Server, log_in, serving
 _LOGINS = 200
 _ROUNDS = 3
 _LIMITED_ROUNDS = 2
-_POD_PERIOD_US = 100_000
-"""Kubernetes' own (the kubelet's `cpuCFSQuotaPeriod`)."""
 
 _CALM_SECONDS = 1.0
 _SECONDS = 20.0
@@ -70,7 +68,7 @@ def measure(bench: Bench) -> list[Figure]:
         Figure("memory of the arbiter after the storms", found.memory_mib[0], at_most=BASE_MEMORY_MIB, unit="MiB"),
         Figure("of the worker, beside what they share", found.memory_mib[1], at_most=MEMORY_PER_WORKER_MIB, unit="MiB"),
     ]
-    with cpu_quota(100, period_us=_POD_PERIOD_US) as group:
+    with cpu_quota(100) as group:
         if group is not None:
             restless_command = (sys.executable, "-m", "benchmarks.overload.variants", "restless")
             with serving(SERVE, bench.environment, "/healthz", cores=bench.cores, group=group) as server:

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import uvloop
 
-from benchmarks.client import request, send_all
+from benchmarks.client import connected, request, send_over
+from benchmarks.overload.arrivals import CONNECTIONS
 from benchmarks.overload.figures import Bench
 from benchmarks.serving import Server
 
@@ -46,8 +47,33 @@ def reservation(bench: Bench, bearer: dict[str, str], key: str) -> bytes:
 
 def capacity(server: Server, make: Callable[[int], list[bytes]]) -> float:
     """Requests served a second when there is always a next one."""
-    requests = make(_REQUESTS)
-    began = time.perf_counter()
+    seconds, _ = send(server, make(_REQUESTS), at_once=16, expected_status=None)
+    return _REQUESTS / seconds
+
+
+def send(server: Server, requests: list[bytes], *, at_once: int, expected_status: int | None) -> tuple[float, float]:
+    """Send requests, a number at once, each over the next of as many connections as are offered more: a few would be served from warm caches.
+
+    Args:
+        server: that has one worker.
+        requests: their bytes.
+        at_once: how many wait for an answer.
+        expected_status: of every answer; None for any that is a success.
+
+    Returns:
+        How long that took, and what it cost the worker, both in seconds; without connecting.
+    """
+
+    async def sent() -> tuple[float, float]:
+        async with connected(server.port, CONNECTIONS) as free:
+            # Accepted a little later than connected.
+            await asyncio.sleep(0.1)
+            began, cpu_began = time.perf_counter(), server.cpu_seconds()
+            await send_over(free, requests, at_once=at_once, expected_status=expected_status)
+            seconds = time.perf_counter() - began
+            # The last answer is sent before its log line and metric are written.
+            await asyncio.sleep(0.05)
+            return seconds, server.cpu_seconds() - cpu_began
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(send_all(server.port, requests, connections=16, expected_status=None))
-    return len(requests) / (time.perf_counter() - began)
+        return runner.run(sent())

@@ -227,16 +227,22 @@ class TestAQueue:
             clock[0] += 0.05
             admission.__exit__()
 
-    @pytest.mark.parametrize(("rest", "room"), [(0, 100), (15, 85), (29, 71)])
+    @pytest.mark.parametrize(("rest", "room"), [(0, 100), (5, 95), (15, 85), (29, 71)])
     def test_that_was_worked_off_leaves_room_for_the_next_burst(self, clock: list[float], rest: int, room: int) -> None:
-        admission = Admission(100, standing=30)
+        admission = Admission(100, standing=30, served=5)
         for _ in range(50):
             admission.__enter__()
         clock[0] = 10
         for _ in range(50 - rest):
             admission.__exit__()
-        # Half as few are calm at once, more of them after a second.
-        clock[0] = 12 if rest > 15 else 10
+        # With a connection each it is over at once, else after a second.
+        if rest > 5:
+            for _ in range(30 - rest):
+                admission.__enter__()
+            assert admission.is_full()
+            for _ in range(30 - rest):
+                admission.__exit__()
+            clock[0] = 12
         for _ in range(room):
             admission.__enter__()
         assert admission.in_flight == 100
