@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist, median
 
 from app.capacity.inputs import LARGEST_POOL, SMALLEST_POOL
 from loadtests.samples import ServerSide
@@ -10,6 +12,10 @@ from loadtests.steps import Step
 LOW_LOAD = 0.5
 """Up to this share of its CPU limit a deployment is under low load."""
 
+_PERIOD_SECONDS = 0.1
+"""In which the kernel grants a CPU limit (Kubernetes' `cpuCFSQuotaPeriod`)."""
+
+_ENOUGH = NormalDist().inv_cdf(19 / 20)
 _BUSY = 0.8
 _THROTTLED = 0.1
 _LONG_LAG_MS = 20.0
@@ -23,7 +29,7 @@ class Prediction:
         cpu_per_operation_ms: what one more operation costs the workers.
         idle_cores: what they use without any.
         hold_per_operation_ms: how long one more operation holds connections, all its requests together.
-        by_cpu: operations a second that the CPU limit allows.
+        by_cpu: operations a second for which the CPU limit is enough in nineteen of twenty periods.
         by_pool: operations a second that the pools allow; None of operations that need no connection.
     """
 
@@ -39,32 +45,47 @@ class Prediction:
         return self.by_cpu if self.by_pool is None else min(self.by_cpu, self.by_pool)
 
 
-def predicted(steps: Sequence[Step]) -> Prediction | None:
+def predicted(steps: Sequence[Step], beside: Sequence[Step] = ()) -> Prediction | None:
     """Predict the capacity from the steps at low load; None when fewer than two can be used, or say nothing.
 
     CPU use is a straight line over the rate (utilisation law): a constant that is there without requests, and the cost of each. Connections are busy for
     arrival rate x hold time (Little's law), and all of them can be at most.
+
+    Not all of a CPU limit can be used: it is granted anew in each period, and Poisson arrivals need more than on average in half of these. So much of it is
+    kept free, in proportion to the root of what arrives (square-root staffing, Halfin and Whitt 1981), that it is enough in nineteen of twenty.
+
+    Args:
+        steps: at low load, all of them: they tell the constant.
+        beside: of them, those that were measured next to what is predicted, when the machine had its pace: they tell the cost; all unless given.
     """
     low = [
-        (step.rate, step.server)
+        (step, step.server)
         for step in steps
-        if not step.void and step.server and step.server.cpu_cores <= LOW_LOAD * step.server.cpu_limit
+        if (server := step.server) and not step.void and server.cpu_cores <= LOW_LOAD * server.cpu_limit
     ]
-    if len({rate for rate, _ in low}) < 2:
+    if len({step.rate for step, _ in low}) < 2:
         return None
-    slope, constant = _line([(rate, server.cpu_cores) for rate, server in low])
-    if slope <= 0:
+    constant = max(0.0, _constant([(step.rate, server.cpu_cores) for step, server in low]))
+    near = [(step.rate, server) for step, server in low if step in beside] or [(step.rate, server) for step, server in low]
+    cost = sum(server.cpu_cores - constant for _, server in near) / sum(rate for rate, _ in near)
+    if cost <= 0:
         return None
-    last = low[-1][1]
+    last = near[-1][1]
     requests = _requests_per_operation(steps)
-    hold_ms = last.hold_mean_ms * last.holds_per_request * requests
+    hold_ms = median(server.hold_mean_ms * server.holds_per_request for _, server in near) * requests
     return Prediction(
-        cpu_per_operation_ms=slope * 1000,
+        cpu_per_operation_ms=cost * 1000,
         idle_cores=constant,
         hold_per_operation_ms=hold_ms,
-        by_cpu=(last.cpu_limit - constant) / slope,
+        by_cpu=last.pods * _allowed((last.cpu_limit - constant) / last.pods, cost),
         by_pool=last.pool_size * 1000 / hold_ms if hold_ms else None,
     )
+
+
+def _allowed(cores: float, cost: float) -> float:
+    """Operations a second at `cost` seconds each: the rate x with x T cost + z cost sqrt(x T) = cores T, in periods T of the CPU limit."""
+    root = (sqrt(_ENOUGH * _ENOUGH + 4 * cores * _PERIOD_SECONDS / cost) - _ENOUGH) / 2
+    return root * root / _PERIOD_SECONDS
 
 
 def binding(step: Step) -> str:
@@ -132,9 +153,9 @@ def _requests_per_operation(steps: Sequence[Step]) -> float:
     return sum(step.total.requests for step in steps) / offered if offered else 1.0
 
 
-def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Slope and constant of the straight line nearest to the points (least squares)."""
+def _constant(points: Sequence[tuple[float, float]]) -> float:
+    """Where the straight line nearest to the points (least squares) begins."""
     mean_x = sum(x for x, _ in points) / len(points)
     mean_y = sum(y for _, y in points) / len(points)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
-    return slope, mean_y - slope * mean_x
+    return mean_y - slope * mean_x

@@ -24,9 +24,13 @@ from loadtests.steps import Step
 if TYPE_CHECKING:
     from loadtests.local import Machine
 
-CALIBRATION = (2.0, 4.0, 6.0, 8.0)
+CALIBRATION = (2.0, 3.0, 4.0, 5.0)
 """Times the rate of the first step, in bursts: a low load, at which each operation costs what it costs under a high one."""
 
+_STRIDE = 3
+"""So that neighbours are steps at rates far apart."""
+
+_LOW_SECONDS = 4.0
 _SETTLE_SECONDS = 0.5
 _PRIMER_SECONDS = 2.0
 _SKETCH_PRECISION = 1.25
@@ -140,12 +144,15 @@ def _knee(
     steps: list[Judged] = []
 
     def measure(rate: float) -> knees.Tried:
+        # What an operation costs changes with the machine's pace: beside each step, so that both are of the same.
+        factor = CALIBRATION[len(steps) * _STRIDE % len(CALIBRATION)]
+        low = watched.step(bursts, factor * start, _LOW_SECONDS, seed + len(steps))
         judged = _judged(watched.step(ready, rate, seconds, seed + len(steps)), limits)
         watched.say(judged)
         steps.append(judged)
         # What an overload has left in the queues shall not be the next step's.
         time.sleep(_SETTLE_SECONDS)
-        return knees.Tried(judged.step, judged.failures)
+        return knees.Tried(judged.step, judged.failures, low)
 
     predicted = capacity.predicted(calibration)
     first = start if predicted is None else min(max(start, predicted.rate / knees.FACTOR**2), knees.MOST_RATE)
@@ -169,7 +176,7 @@ def _knee(
         scenario=ready.scenario.name,
         objectives=limits,
         steps=steps,
-        calibration=calibration,
+        calibration=[*calibration, *(each.low for each in tried if each.low)],
         knee=found,
         cut_short=cut_short,
         is_sketch=is_sketch,

@@ -47,10 +47,11 @@ class Knee:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A step of the search, and which objectives it missed."""
+    """A step of the search, which objectives it missed, and a step at low load just before it, for the prediction."""
 
     step: Step
     failures: list[str]
+    low: Step | None = None
 
 
 def search(measure: Callable[[float], Tried], start: float, *, precision: float = PRECISION) -> Iterator[Tried]:
@@ -80,7 +81,7 @@ def found(tried: Sequence[Tried], calibration: Sequence[Step]) -> Knee:
 
     Args:
         tried: every step.
-        calibration: steps at low load, for the prediction.
+        calibration: steps at low load before all of them, for the prediction.
     """
     passed = {item.step.rate for item in tried if not item.failures}
     rate = max(passed, default=0.0)
@@ -94,10 +95,18 @@ def found(tried: Sequence[Tried], calibration: Sequence[Step]) -> Knee:
         first_failed=above[0].step.rate if above else None,
         failures=above[0].failures if above else [],
         binding=capacity.binding(above[0].step) if above else "none: no rate that was tried failed",
-        prediction=capacity.predicted(calibration),
+        prediction=capacity.predicted([*calibration, *(item.low for item in tried if item.low)], _beside(tried, rate)),
         usl=law,
         most=law.most / per_operation if law and per_operation and math.isfinite(law.most) else None,
     )
+
+
+def _beside(tried: Sequence[Tried], rate: float) -> list[Step]:
+    """The steps at low load next to those that decided: the last that passed at the knee's rate, and the end of the search."""
+    at_knee = [number for number, item in enumerate(tried) if item.step.rate == rate and not item.failures]
+    decided = {*at_knee[-1:], len(tried) - 1}
+    numbers = {number + distance for number in decided for distance in (-1, 0, 1, 2)}
+    return [low for number, item in enumerate(tried) if number in numbers and (low := item.low)]
 
 
 def _next(low: float, high: float) -> float:

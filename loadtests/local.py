@@ -21,7 +21,7 @@ from app.core.config import Settings
 from app.core.db import Database
 from app.core.embedded import EmbeddedError, EmbeddedPostgres
 from app.services import imports
-from benchmarks.overload.figures import cpu_quota
+from benchmarks.overload.figures import awake_cores, cpu_quota
 from benchmarks.serving import EMAIL, PASSWORD, SERVE, create_user, environment, serving
 from loadtests.api import UnreachableError
 from loadtests.deployment import Deployment, Sizing
@@ -98,6 +98,7 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
         url = postgres.database_url
         migrations.upgrade(url)
         asyncio.run(_fill(url))
+        stack.enter_context(awake_cores())
         quota = stack.enter_context(cpu_quota(LIMIT_PERCENT))
         variables = environment(folder, url, drain_seconds=0, cpu_limit=f"{LIMIT_PERCENT * 10}m" if quota else "1")
         create_user(variables)

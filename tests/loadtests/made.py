@@ -34,6 +34,13 @@ def a_server(**fields: Any) -> ServerSide:
     return ServerSide(**usual | fields)
 
 
+def calibration(predicted: float) -> list[Step]:
+    """Steps at low load, of a server of one core of which they predict so many operations a second."""
+    # In a tenth of a second there are so many, and 1.645 standard deviations more (of a Poisson distribution).
+    cost = 0.1 / (predicted / 10 + 1.645 * (predicted / 10) ** 0.5)
+    return [a_step(rate, server=a_server(cpu_cores=rate * cost)) for rate in (50, 100)]
+
+
 def a_step(
     rate: float = 100, *, p99_ms: float | None = 20, served: float | None = None, server: ServerSide | None = None, **fields: Any
 ) -> Step:

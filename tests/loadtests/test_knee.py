@@ -55,7 +55,32 @@ def test_low_load_predicts_what_the_cpu_limit_allows() -> None:
     prediction = predicted(steps)
     assert prediction is not None
     assert prediction.cpu_per_operation_ms == pytest.approx(0.8)
-    assert prediction.rate == pytest.approx((1 - 0.02) / 0.0008)
+    assert prediction.idle_cores == pytest.approx(0.02)
+    # In a tenth of a second there are 0.098 s of CPU: for so many operations, and 1.645 standard deviations (of a Poisson distribution) more.
+    operations = prediction.rate / 10
+    assert (operations + 1.645 * operations**0.5) * 0.0008 == pytest.approx(0.098, rel=1e-3)
+
+
+@given(st.floats(0.1, 8), st.floats(0.0001, 0.01))
+def test_more_pods_are_predicted_to_serve_as_many_times_more(cores: float, cost: float) -> None:
+    def rate(pods: int) -> float:
+        prediction = predicted(
+            [a_step(rate, server=a_server(pods=pods, cpu_limit=pods * cores, cpu_cores=cost * rate, hold_mean_ms=0)) for rate in (1, 2)]
+        )
+        assert prediction is not None
+        return prediction.rate
+
+    assert rate(3) == pytest.approx(3 * rate(1))
+    assert rate(1) < cores / cost
+
+
+def test_a_machine_that_changes_its_pace_is_predicted_by_the_steps_beside_the_knee() -> None:
+    before = [a_step(rate, server=a_server(cpu_cores=0.0005 * rate)) for rate in (100, 200)]
+    later = [a_step(rate, server=a_server(cpu_cores=0.001 * rate)) for rate in (100, 200, 300)]
+    tried = [Tried(a_step(400 + number), [] if number < 2 else ["too slow"], low) for number, low in enumerate(later)]
+    prediction = found(tried, before).prediction
+    assert prediction is not None
+    assert prediction.cpu_per_operation_ms == pytest.approx(1, rel=0.05)
 
 
 def test_low_load_predicts_what_the_pool_allows_where_that_is_less() -> None:

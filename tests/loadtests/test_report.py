@@ -15,7 +15,7 @@ from loadtests.objectives import Objectives, check
 from loadtests.report import page
 from loadtests.results import Judged, Result, ResultError
 from loadtests.sweep import Visit, judged
-from tests.loadtests.made import a_server, a_step
+from tests.loadtests.made import a_step, calibration
 
 LIMITS = Objectives(p99_ms=100, error_rate=0, pool_wait_p95_ms=50, connections="plan")
 
@@ -29,7 +29,7 @@ def a_run(**fields: object) -> Result:
 def a_knee() -> Result:
     steps = [a_step(rate, served=min(rate, 400), p99_ms=20 if rate <= 400 else 900) for rate in (100, 200, 400, 800)]
     tried = [Tried(step, [] if step.rate <= 400 else ["p99_ms: 900, over 100"]) for step in steps]
-    calibration = [a_step(rate, server=a_server(cpu_cores=rate / 500)) for rate in (50, 100)]
+    low = calibration(500)
     kept = [Judged(step, check(step, LIMITS)) for step in steps]
     return Result(
         command="knee",
@@ -37,8 +37,8 @@ def a_knee() -> Result:
         scenario="mixed",
         objectives=LIMITS,
         steps=kept,
-        calibration=calibration,
-        knee=found(tried, calibration),
+        calibration=low,
+        knee=found(tried, low),
     )
 
 

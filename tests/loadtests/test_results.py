@@ -16,7 +16,7 @@ from loadtests.objectives import Objectives, check
 from loadtests.results import Judged, Result
 from loadtests.steps import Step
 from loadtests.sweep import Swept
-from tests.loadtests.made import a_server, a_step
+from tests.loadtests.made import a_server, a_step, calibration
 
 LIMITS = Objectives(p99_ms=100, pool_wait_p95_ms=50, connections="plan")
 BROKEN = [Check("no level is oversold", ["A: 2 of 1"], 1)]
@@ -33,9 +33,9 @@ def a_knee(*, predicted: float, top: Sequence[Step] | None = None, **fields: obj
     """A knee at 400 a second, or steps of one's own, of a server of which low load predicts so much."""
     steps = [a_step(rate, p99_ms=20 if rate <= 400 else 900, **fields) for rate in (200, 400, 800)] if top is None else list(top)  # type: ignore[arg-type] # of Step
     kept = [Judged(step, check(step, LIMITS)) for step in steps]
-    calibration = [a_step(rate, server=a_server(cpu_cores=rate / predicted)) for rate in (50, 100)]
-    knee = found([Tried(judged.step, judged.failures) for judged in kept], calibration)
-    return Result(command="knee", description="a pod", scenario="mixed", objectives=LIMITS, steps=kept, calibration=calibration, knee=knee)
+    low = calibration(predicted)
+    knee = found([Tried(judged.step, judged.failures) for judged in kept], low)
+    return Result(command="knee", description="a pod", scenario="mixed", objectives=LIMITS, steps=kept, calibration=low, knee=knee)
 
 
 def a_sweep(outcome: str, **fields: object) -> Result:

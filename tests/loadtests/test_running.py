@@ -324,7 +324,7 @@ def test_wrong_input_is_said_in_a_line_and_exits_with_two(
 
 
 def test_a_rate_that_nobody_can_offer_is_wrong_input() -> None:
-    assert CliRunner().invoke(app, ["knee", "--start-rate", "2501"]).exit_code == 2
+    assert CliRunner().invoke(app, ["knee", "--start-rate", "4001"]).exit_code == 2
 
 
 def test_what_nobody_expected_is_no_verdict_on_the_deployment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
