@@ -102,7 +102,7 @@ def sweep(
     seconds: float,
     console: Console,
 ) -> Result:
-    """Every point once a round, on a server of its own."""
+    """Every point once a round, on a server of its own, all of which stay up: who is not visited has nothing to do."""
     from loadtests.local import machine
 
     with console.status("starting PostgreSQL …"), machine(max_connections=_connections(points)) as here:
@@ -199,25 +199,37 @@ def _sweep(
     console: Console,
 ) -> Result:
     began = time.monotonic()
-    with here.running() as planned, bench(planned, scenario) as ready, Watched(console, rounds * 3 * len(points)) as watched:
+    with (
+        ExitStack() as servers,
+        here.running() as planned,
+        bench(planned, scenario) as ready,
+        Watched(console, rounds * 3 * len(points)) as watched,
+    ):
         rate, derived = _more_than_can_be_served(ready, watched, overload, seconds)
         others = [point for point in dict.fromkeys(points) if point != derived]
         if not others:
             raise UnmeasuredError(f"{derived} is what the plan derives here, and there is nothing to compare it with; name other sizes")
+        running = {derived: ready}
+        for point in others:
+            try:
+                running[point] = replace(ready, deployment=servers.enter_context(here.running(point)))
+            except UnreachableError as error:
+                console.print(f"{point}: {error}", markup=False)
+            else:
+                # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
+                watched.step(running[point], rate, _PRIMER_SECONDS, 0, f"{point}, first requests")
         steps: list[Judged] = []
         rates: dict[int, float] = {}
 
         def visit(point: Sizing, group: int) -> sweeps.Visit | None:
             nonlocal rate
+            if point not in running:
+                return None
             # One and the same for all of a group.
             high_rate, note = rates.setdefault(group, rate), f"{point}, group {group}"
             try:
-                with here.running(point) as deployment:
-                    at = replace(ready, deployment=deployment)
-                    # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
-                    watched.step(at, high_rate, _PRIMER_SECONDS, group, note)
-                    low = watched.step(at, normal, seconds, group, note)
-                    high = watched.step(at, high_rate, seconds, group, note)
+                low = watched.step(running[point], normal, seconds, group, note)
+                high = watched.step(running[point], high_rate, seconds, group, note)
             except UnreachableError as error:
                 console.print(f"{note}: {error}", markup=False)
                 return None
@@ -273,5 +285,5 @@ def _judged(step: Step, limits: Objectives) -> Judged:
 
 
 def _connections(points: Sequence[Sizing]) -> int:
-    """PostgreSQL's `max_connections` for the largest of them, and all others."""
-    return max(100, 50 + max(point.workers * (point.pool + 1) for point in points))
+    """PostgreSQL's `max_connections` for all of them, and all others."""
+    return max(100, 50 + sum(point.workers * (point.pool + 1) for point in points))

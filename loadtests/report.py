@@ -261,19 +261,17 @@ def _sweep(swept: Swept) -> str:
             "" if cell.throughput_ratio is None else share(cell.throughput_ratio),
             ms(cell.p99_ms),
             "" if cell.p99_ratio is None else share(cell.p99_ratio),
-            "" if cell.peak_connections is None else str(cell.peak_connections),
         )
         for cell in sorted(swept.cells, key=lambda cell: (cell.sizing.workers, cell.sizing.pool))
     ]
     note = (
         "The derived point was measured again and again, next to every other one. Shares are the derived point's of the row's, in pairs of neighbours,"
         " with 95 % bootstrap intervals: more than 100 % served is better than the row's, more than 100 % of its p99 is worse."
-        f" The derived sizing is right when its share of what each point serves is at least {1 - TOLERANCE:.0%}, and its p99 at most {1 + TOLERANCE:.0%}"
-        f" of that of each point that may serve more, interval included. Throughputs count where the derived point refused {LEAST_REFUSED:.0%} to"
-        f" {MOST_REFUSED:.0%}, p99s where both kept the objectives of refusals and errors. Connections are all that the database had: those of the"
-        " server with the planned sizes, which stays up beside each point, included."
+        f" The derived sizing is right when its share of what each point serves is at least {1 - TOLERANCE:.0%}, interval included, and its p99 in the"
+        f" median at most {1 + TOLERANCE:.0%} of that of each point that may serve more. Throughputs count where the derived point refused"
+        f" {LEAST_REFUSED:.0%} to {MOST_REFUSED:.0%}, p99s where both kept the objectives of refusals and errors."
     )
-    head = ("workers x pool", "served/s", "derived serves", "p99", "derived's p99", "most connections")
+    head = ("workers x pool", "served/s", "derived serves", "p99", "derived's p99")
     return f"<p>{escape(swept.verdict.capitalize())}.</p>{grid(plots)}{table(head, rows)}<p class=note>{escape(note)}</p>"
 
 

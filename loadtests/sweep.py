@@ -53,7 +53,6 @@ class Cell:
             derived point itself.
         p99_ms: below the knee, the median; None when nothing was served.
         p99_ratio: the derived point's p99 to this one's, in pairs; None as above.
-        peak_connections: the most seen.
     """
 
     sizing: Sizing
@@ -61,7 +60,6 @@ class Cell:
     throughput_ratio: Interval | None
     p99_ms: float | None
     p99_ratio: Interval | None
-    peak_connections: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +99,8 @@ def judged(found: Sequence[Visit], others: Sequence[Sizing], derived: Sizing, li
 
     Which point is the best nobody knows for certain, and to take the one that happened to look best would be to take the luckiest. So the derived point
     is compared with every one: it is within 5 % of the best when it is within 5 % of each, interval included (an intersection-union test: each
-    comparison at its level, and no correction for their number). Its p99 must stand beside that of every point which may serve more.
+    comparison at its level, and no correction for their number). Beside every point which may serve more its p99 must be no longer, in the median: of a
+    few thousand requests it varies too much for an interval of 5 %.
 
     Args:
         found: the visits.
@@ -135,14 +134,12 @@ def _cell(point: Sizing, theirs: Mapping[int, Visit], ours: Mapping[int, Visit],
     normals = [(mine.normal, other.normal) for mine, other in pairs if all(_is_below_the_knee(one.normal, limits) for one in (mine, other))]
     p99s = [(mine.total.p99_ms, other.total.p99_ms) for mine, other in normals]
     p99_ratios = [mine / other for mine, other in p99s if mine is not None and other]
-    peaks = [step.server.peak_connections for visit in theirs.values() for step in (visit.overload, visit.normal) if step.server]
     return Cell(
         sizing=point,
         throughput=_median(visit.overload.served_per_second for visit in theirs.values() if not visit.overload.void),
         throughput_ratio=_interval([mine.served_per_second / max(1.0, other.served_per_second) for mine, other in overloads]),
         p99_ms=_median(visit.normal.total.p99_ms for visit in theirs.values() if not visit.normal.void),
         p99_ratio=_interval(p99_ratios),
-        peak_connections=max((peak for peak in peaks if peak is not None), default=None),
     )
 
 
@@ -191,7 +188,7 @@ def _compared(cell: Cell) -> tuple[list[str], list[str]]:
         if p99 is None or p99.values < FEWEST_VALUES:
             times = f"{p99.values if p99 else 0} times below the knee"
             unclear.append(f"the p99 was compared with that of {cell.sizing} {times}, {FEWEST_VALUES} are needed")
-        elif p99.high > 1 + TOLERANCE:
+        elif p99.median > 1 + TOLERANCE:
             # A point that only may serve more is not surely better for its shorter p99.
             is_worse = p99.low > 1 + TOLERANCE and served.high < 1
             (worse if is_worse else unclear).append(f"beside {cell.sizing} its p99 is {share(p99)} and it serves {share(served)}")
