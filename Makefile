@@ -46,7 +46,7 @@ test: .venv/installed ## run the tests; ARGS="tests/api -k reserve" and the like
 	.venv/bin/python -m pytest $(ARGS)
 
 # With its own conftest alone: it needs no PostgreSQL here.
-test-cluster: .venv/installed ## test the chart on the cluster of KUBECONFIG: some thirty minutes; the nodes have IMAGE and LOCUST_IMAGE, and POSTGRES_IMAGE and PGBOUNCER_IMAGE if not the chart's
+test-cluster: .venv/installed ## test the chart on the cluster of KUBECONFIG: some thirty minutes; the nodes have IMAGE and LOCUST_IMAGE, POSTGRES_IMAGE and PGBOUNCER_IMAGE if not the chart's, and PROMETHEUS_IMAGE to be scraped
 	STOCKROOM_IMAGE="$(IMAGE)" LOCUST_IMAGE="$(LOCUST_IMAGE)" POSTGRES_IMAGE="$(POSTGRES_IMAGE)" PGBOUNCER_IMAGE="$(PGBOUNCER_IMAGE)" PROMETHEUS_IMAGE="$(PROMETHEUS_IMAGE)" .venv/bin/python -m pytest -n 0 -p no:randomly --confcutdir=tests/cluster -o testpaths=tests/cluster $(ARGS)
 
 # With a seed of its own each time; what it finds tells how to repeat it.

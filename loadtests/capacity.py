@@ -29,7 +29,7 @@ class Prediction:
         cpu_per_operation_ms: what one more operation costs the workers.
         idle_cores: what they use without any.
         hold_per_operation_ms: how long one more operation holds connections, all its requests together.
-        by_cpu: operations a second for which the CPU limit is enough in nineteen of twenty periods.
+        by_cpu: operations a second for which, with Poisson arrivals, the CPU limit is enough in nineteen of twenty periods.
         by_pool: operations a second that the pools allow; None of operations that need no connection.
     """
 

@@ -40,6 +40,7 @@ class Machine:
         postmaster: PostgreSQL's first process.
         server_core: what servers run on, alone.
         quota: the control group that holds each of them to its CPU limit; None where none can be made.
+        awake: whether cores spin that have nothing to do.
     """
 
     database_url: str
@@ -47,6 +48,7 @@ class Machine:
     postmaster: int
     server_core: int
     quota: Path | None
+    awake: bool
 
     @contextmanager
     def running(self, sizing: Sizing | None = None) -> Iterator[Deployment]:
@@ -98,13 +100,13 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
         url = postgres.database_url
         migrations.upgrade(url)
         asyncio.run(_fill(url))
-        stack.enter_context(awake_cores())
+        awake = stack.enter_context(awake_cores())
         quota = stack.enter_context(cpu_quota(LIMIT_PERCENT))
         variables = environment(folder, url, drain_seconds=0, cpu_limit=f"{LIMIT_PERCENT * 10}m" if quota else "1")
         create_user(variables)
         with psycopg.connect(postgres.admin_url) as admin:
             postmaster = psutil.Process(admin.info.backend_pid).ppid()
-        yield Machine(url, variables, postmaster, cores[0], quota)
+        yield Machine(url, variables, postmaster, cores[0], quota, awake=awake)
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:
@@ -126,4 +128,8 @@ def _description(machine: Machine) -> str:
     )
     if count == 1:
         return f"one machine of one core, that server, PostgreSQL and generator take from each other; the server is {held}"
-    return f"one machine of {count} cores: the server on core {machine.server_core}, {held}; PostgreSQL and the generator share the rest"
+    idle = "spin" if machine.awake else "sleep, so that a request to an idle server costs more"
+    return (
+        f"one machine of {count} cores: the server on core {machine.server_core}, {held}; PostgreSQL and the generator share the rest;"
+        f" cores with nothing to do {idle}"
+    )

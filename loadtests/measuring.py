@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -105,4 +106,8 @@ def bench(deployment: Deployment, scenario: Scenario, kind: Arrivals = "poisson"
         with importing.beside(deployment.database_url) if scenario.imports else nullcontext() as imports:
             yield Bench(deployment, scenario, shop, kind, imports)
     finally:
-        close_shop(shop)
+        try:
+            close_shop(shop)
+        except (UnreachableError, ApiError) as error:
+            # What was measured shall not be lost with it.
+            sys.stderr.write(f"the products of the load test were not archived: {error}\n")

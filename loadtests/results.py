@@ -143,6 +143,8 @@ class Result:
 
     def _knee_failures(self, knee: Knee) -> list[str]:
         found = []
+        if self.cut_short:
+            return found
         if not knee.rate and not self._is_open(knee):
             found.append("no rate that was tried met the objectives")
         if knee.off is not None and abs(knee.off) > MOST_OFF and not self._is_open(knee) and not self.is_sketch:

@@ -98,9 +98,11 @@ def open_shop(api: Api) -> Shop:
 
 def close_shop(shop: Shop) -> None:
     """Archive the products that were made, so that they leave the lists; their ledger stays, as everybody's does."""
-    for product_id in shop.own_ids:
-        shop.api.delete(f"/products/{product_id}")
-    shop.api.close()
+    try:
+        for product_id in shop.own_ids:
+            shop.api.delete(f"/products/{product_id}")
+    finally:
+        shop.api.close()
 
 
 def _own_product(api: Api, sku: str) -> Any:

@@ -31,7 +31,7 @@ class Admission:
     Args:
         limit: the most at once.
         standing: the most for longer; as many unless given.
-        served: so many are worked on at once, the others wait.
+        served: so many are worked on at once, the others wait; with 0 a queue is over only when nobody is in flight.
     """
 
     def __init__(self, limit: int, *, standing: int | None = None, served: int = 0) -> None:
@@ -92,7 +92,8 @@ class Admission:
             self._left_at = time.monotonic()
         self.in_flight -= 1
         if self.in_flight == self._served:
-            # Worked off: what comes next is another burst. Not earlier: who is throttled works most of a queue off in each period, and it stands all the same.
+            # Worked off: what comes next is another burst. Not at half of it: a process that the kernel throttles gets there in each period though the
+            # queue stands.
             self._left_at = -inf
 
     @contextmanager

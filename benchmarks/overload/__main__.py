@@ -17,7 +17,7 @@ from app.core import migrations
 from app.core.embedded import EmbeddedPostgres
 from benchmarks import shop
 from benchmarks.overload import balance, cancellations, logins, refusals, restart
-from benchmarks.overload.figures import QUOTA_PERCENT, Bench, Figure, awake_cores, cpu_quota
+from benchmarks.overload.figures import QUOTA_PERCENT, Bench, Figure, cpu_quota
 from benchmarks.serving import create_user, environment
 
 _PARTS = {
@@ -39,7 +39,6 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stockroom-overload-", ignore_cleanup_errors=True)))
         quota = stack.enter_context(cpu_quota())
-        stack.enter_context(awake_cores())
         database = EmbeddedPostgres(folder)
         stack.callback(database.remove)
         bench = _prepare(database, folder, quota, console)

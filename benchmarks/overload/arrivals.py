@@ -199,8 +199,9 @@ def is_whole(received: bytes) -> bool:
     head_end = received.find(b"\r\n\r\n")
     if head_end < 0:
         return False
-    at = received.lower().index(b"content-length:", 0, head_end) + 15
-    return len(received) >= head_end + 4 + int(received[at : received.index(b"\r\n", at)])
+    head = received[: head_end + 2].lower()
+    at = head.index(b"content-length:") + 15
+    return len(received) >= head_end + 4 + int(head[at : head.index(b"\r\n", at)])
 
 
 def _is_good(answer: Answer) -> bool:

@@ -4,7 +4,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -110,15 +110,14 @@ def awake_cores() -> Iterator[bool]:
     On a virtual machine to wake one up takes the hypervisor, and finds the caches cold: a request to an idle server costs twice the CPU that one to a busy
     server does, and what is compared would be how idle the server was.
     """
-    try:
-        latency = _AWAKE.open("wb", buffering=0)
-    except OSError:
-        yield False
-        return
-    # For as long as it is open.
-    with latency:
-        latency.write(struct.pack("i", 0))
-        yield True
+    with ExitStack() as stack:
+        try:
+            # For as long as it is open.
+            stack.enter_context(_AWAKE.open("wb", buffering=0)).write(struct.pack("i", 0))
+            awake = True
+        except OSError:
+            awake = False
+        yield awake
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -150,9 +150,16 @@ def test_production_tells_at_once_all_that_it_lacks(refused: Refused) -> None:
             "a percentage of resources.requests.cpu, which is not set",
         ),
         ({"autoscaling": {"enabled": True, "by": "keda", "poolUtilization": 70}}, "needs autoscaling.prometheusAddress"),
-        (
-            {"serviceMonitor": {"enabled": True}, "scrapeAnnotations": {"enabled": True}},
-            "serviceMonitor.enabled and scrapeAnnotations.enabled would scrape every pod more than once",
+        *(
+            (
+                {way: {"enabled": True} for way in ways},
+                f"{' and '.join(f'{way}.enabled' for way in ways)} would scrape every pod more than once",
+            )
+            for ways in (
+                ("serviceMonitor", "podMonitor"),
+                ("podMonitor", "scrapeAnnotations"),
+                ("serviceMonitor", "podMonitor", "scrapeAnnotations"),
+            )
         ),
         ({"httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
     ],

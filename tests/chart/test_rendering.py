@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import helm_python as helm
 import pytest
 
 from app.core.config import parse_signing_keys
@@ -295,6 +296,13 @@ def test_annotations_name_the_port_that_each_component_has_its_metrics_on(render
         (port,) = [port["containerPort"] for port in pod["spec"]["containers"][0]["ports"] if port["name"] == port_name]
         found = [pod["metadata"]["annotations"][f"prometheus.io/{key}"] for key in ("scrape", "port", "path")]
         assert found == ["true", str(port), "/metrics"]
+
+
+def test_annotations_of_yours_win_and_no_key_comes_twice(chart: helm.Chart) -> None:
+    values = {"scrapeAnnotations": {"enabled": True}, "podAnnotations": {"prometheus.io/scrape": "false", "a": "b"}}
+    for component in ("api", "worker"):
+        text = chart.render(values, name="stockroom", namespace="shop")[f"stockroom/templates/{component}.yaml"]
+        assert [line.strip() for line in text.splitlines() if "prometheus.io/scrape" in line] == ['prometheus.io/scrape: "false"']
 
 
 def test_tests_and_load_test_run_only_when_asked_for_and_go_when_they_have_succeeded(render: Render) -> None:

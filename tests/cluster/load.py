@@ -131,6 +131,7 @@ class Load:
         self._skus = [f"LOAD-{number:03}" for number in range(_VARIANTS)]
         self._answered_at = time.monotonic()
         self.totals = Totals()
+        self.connected = 0
 
     async def prepare(self) -> None:
         """Log in, and make what is missing to read and to write."""
@@ -160,6 +161,7 @@ class Load:
     async def _work(self, over: asyncio.Event, number: int) -> None:
         connection = Connection(*self._address, self.totals)
         due = time.monotonic() + self._pause_seconds * number / self._clients
+        answered = False
         while not over.is_set():
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
@@ -167,6 +169,8 @@ class Load:
             due = max(due + self._pause_seconds, time.monotonic())
             try:
                 await self._request(connection)
+                self.connected += not answered
+                answered = True
             except RequestFailedError as error:
                 self.totals.failed += 1
                 report({"failed": str(error), "client": number})
@@ -260,7 +264,7 @@ async def main() -> None:
     watching = asyncio.create_task(watch_connections(os.environ["DATABASE_URL"], load.totals))
     running = asyncio.create_task(load.run(over))
     # Not before each client has a connection: what is done to the pods then shall concern all of them.
-    while load.totals.connections_made < options.clients and not running.done():
+    while load.connected < options.clients and not running.done():
         await asyncio.sleep(0.05)
     report({"started": True})
     await running

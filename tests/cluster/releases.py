@@ -254,13 +254,19 @@ class Inside:
         with self._running(script, "--clients", str(clients), "--rate", str(rate)) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            first = next((line for line in process.stdout if line.startswith("{")), "nothing")
-            assert "started" in first, f"the load did not start: {first}"
+            # A request may fail before all clients are connected.
+            early = []
+            for line in process.stdout:
+                if "started" in line:
+                    break
+                early.append(line)
+            else:
+                raise AssertionError(f"the load did not start: {''.join(early)}")
             try:
                 yield seen
             finally:
                 process.stdin.close()
-                lines = [json.loads(line) for line in process.stdout if line.startswith("{")]
+                lines = [json.loads(line) for line in [*early, *process.stdout] if line.startswith("{")]
                 code = process.wait()
                 seen.failures += [line for line in lines if "failed" in line]
                 seen.totals |= next((line["totals"] for line in lines if "totals" in line), {"exit_code": code})

@@ -69,6 +69,7 @@ UNMEASURED = a_step(server=a_server(peak_connections=None))
         (a_knee(predicted=400, top=[GOOD, a_step(200, void="the generator was saturated")]), [], ["the knee lies above 100 operations a second"]),
         (a_knee(predicted=400, top=[GOOD]), [], ["the knee lies above 100 operations a second, and where cannot be told: no rate that was tried"]),
         (replace(a_knee(predicted=400), took_seconds=301), [], []),
+        (replace(a_knee(predicted=900), cut_short="nobody answers"), [], ["the search ended early: nobody answers"]),
         (a_sweep("shown"), [], []),
         (a_sweep("refuted"), ["it is refuted"], []),
         (a_sweep("not shown"), [], ["it is not shown"]),

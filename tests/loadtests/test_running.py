@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from app.core.config import Settings
 from loadtests import commands, consistency, importing, local, results
 from loadtests.__main__ import app
-from loadtests.api import UnreachableError
+from loadtests.api import Api, UnreachableError
 from loadtests.consistency import Check
 from loadtests.deployment import Deployment, Sizing
 from loadtests.measuring import Bench, bench
@@ -367,7 +367,11 @@ def test_a_knee_whose_server_dies_keeps_what_was_measured_and_says_that_it_ended
             raise UnreachableError("nobody answers")
         return a_step(rate, p99_ms=9, seconds=seconds, seed=seed)
 
+    def is_gone(*_: object) -> None:
+        raise UnreachableError("nobody answers")
+
     monkeypatch.setattr(Bench, "measure", measure)
+    monkeypatch.setattr(Api, "delete", is_gone)
     monkeypatch.setattr(commands, "_SETTLE_SECONDS", 0)
     result = commands.knee(
         deployment, SCENARIOS["mixed"], Objectives(p99_ms=100), "poisson", start=50, seconds=4, seed=1, console=Console(file=io.StringIO())

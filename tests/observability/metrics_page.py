@@ -20,7 +20,8 @@ Made by `make docs` from the metrics themselves. The api's pods serve `/metrics`
 
 - **Scraping**: `serviceMonitor.enabled` or `podMonitor.enabled` of the chart, for Prometheus' operator. Where pods are found by annotations instead,
   `scrapeAnnotations.enabled` gives each pod its own. With `networkPolicy.from` let Prometheus in. The tests scrape a server with two workers and a job
-  worker by a real Prometheus on one machine, and pods by their annotations on a cluster; monitors were accepted by one, without an operator that acts on them.
+  worker by a real Prometheus on one machine, and pods by their annotations on a cluster (with `PROMETHEUS_IMAGE`); monitors were accepted by one, without
+  an operator that acts on them.
 - **Several workers in a pod** are added up by whichever of them answers. One that has ended keeps its part of counters and histograms, and none of
   gauges; `pid` tells workers apart where that is the point.
 - **Over pods**: add counters, histograms and gauges up (`sum`), except where the tables say *largest*: every pod says the

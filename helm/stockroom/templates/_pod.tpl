@@ -240,13 +240,10 @@ env: {{- include "stockroom.env" $root | nindent 2 }}
 {{/* Takes the root and the port of the metrics. */}}
 {{- define "stockroom.podAnnotations" -}}
 {{- $root := index . 0 -}}
+{{- $scraped := dict "prometheus.io/scrape" "true" "prometheus.io/port" (index . 1 | toString) "prometheus.io/path" "/metrics" -}}
 {{ include "stockroom.checksums" $root }}
-{{- if $root.Values.scrapeAnnotations.enabled }}
-prometheus.io/scrape: "true"
-prometheus.io/port: {{ index . 1 | quote }}
-prometheus.io/path: /metrics
-{{- end }}
-{{- with $root.Values.podAnnotations }}
+{{- /* Yours win. */}}
+{{- with merge (dict) $root.Values.podAnnotations (ternary $scraped (dict) $root.Values.scrapeAnnotations.enabled) }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
