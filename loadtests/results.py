@@ -142,7 +142,7 @@ class Result:
         return shares[-1] if shares else None
 
     def _knee_failures(self, knee: Knee) -> list[str]:
-        found = []
+        found: list[str] = []
         if self.cut_short:
             return found
         if not knee.rate and not self._is_open(knee):
