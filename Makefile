@@ -72,7 +72,7 @@ bench-scale: .venv/installed ## measure what every list costs at a million produ
 bench-import: .venv/installed ## measure how many rows a second imports take: some ten minutes; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.imports $(ARGS)
 
-bench-overload: .venv/installed ## overload a server that is held down, and kill its PostgreSQL: some six minutes; exits 1 over a limit
+bench-overload: .venv/installed ## overload a server on a core of its own, and kill its PostgreSQL: some eleven minutes; exits 1 over a limit
 	@.venv/bin/python -m benchmarks.overload $(ARGS)
 
 loadtest: .venv/installed ## find the knee, compare sizes and hold a load against the objectives, on an embedded database: some two minutes; exits 1 on a miss
