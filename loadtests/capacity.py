@@ -66,8 +66,8 @@ def predicted(steps: Sequence[Step], beside: Sequence[Step] = ()) -> Prediction 
     if len({step.rate for step, _ in low}) < 2:
         return None
     constant = max(0.0, _constant([(step.rate, server.cpu_cores) for step, server in low]))
-    near = [(step.rate, server) for step, server in low if step in beside] or [(step.rate, server) for step, server in low]
-    cost = sum(server.cpu_cores - constant for _, server in near) / sum(rate for rate, _ in near)
+    near = [(step, server) for step, server in low if step in beside] or low
+    cost = sum(server.cpu_cores - constant for _, server in near) / sum(step.rate for step, _ in near)
     if cost <= 0:
         return None
     last = near[-1][1]

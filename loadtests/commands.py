@@ -163,6 +163,7 @@ def _knee(
         if not tried:
             raise
         cut_short = str(error)
+    calibration += [each.low for each in tried if each.low]
     found = knees.found(tried, calibration)
     seen = [(judged.step.rate, judged.step.server) for judged in steps if judged.step.server]
     highest = max(seen, key=lambda pair: pair[0], default=None)
@@ -173,7 +174,7 @@ def _knee(
         scenario=ready.scenario.name,
         objectives=limits,
         steps=steps,
-        calibration=[*calibration, *(each.low for each in tried if each.low)],
+        calibration=calibration,
         knee=found,
         cut_short=cut_short,
         is_sketch=is_sketch,

@@ -81,7 +81,7 @@ def found(tried: Sequence[Tried], calibration: Sequence[Step]) -> Knee:
 
     Args:
         tried: every step.
-        calibration: steps at low load before all of them, for the prediction.
+        calibration: all steps at low load, for the prediction.
     """
     passed = {item.step.rate for item in tried if not item.failures}
     rate = max(passed, default=0.0)
@@ -95,7 +95,7 @@ def found(tried: Sequence[Tried], calibration: Sequence[Step]) -> Knee:
         first_failed=above[0].step.rate if above else None,
         failures=above[0].failures if above else [],
         binding=capacity.binding(above[0].step) if above else "none: no rate that was tried failed",
-        prediction=capacity.predicted([*calibration, *(item.low for item in tried if item.low)], _beside(tried, rate)),
+        prediction=capacity.predicted(calibration, _beside(tried, rate)),
         usl=law,
         most=law.most / per_operation if law and per_operation and math.isfinite(law.most) else None,
     )

@@ -17,6 +17,8 @@ async def with_pool(app: FastAPI, settings: Settings, *, size: int) -> AsyncIter
     process: Process = app.state.process
     database = Database(settings.require_database_url(), settings, pool_size=size)
     app.state.process = replace(process, database=database)
-    yield database
-    app.state.process = process
-    await database.close()
+    try:
+        yield database
+    finally:
+        app.state.process = process
+        await database.close()

@@ -8,20 +8,10 @@ from hypothesis import strategies as st
 
 from app.capacity.explaining import explain
 from app.capacity.model import Inputs, Plan, Refusal, Suggestion, plan
+from tests.inputs import LAPTOP
 
 MIB = 1024 * 1024
 
-LAPTOP = Inputs(
-    cpu_limit_millicores=2000,
-    replica_ceiling=1,
-    surge_pods=0,
-    terminating_pods=0,
-    job_replica_ceiling=1,
-    job_surge_pods=0,
-    job_terminating_pods=0,
-    connections_per_job_worker=5,
-    max_connections=100,
-)
 SMALL_POD = replace(
     LAPTOP,
     cpu_limit_millicores=500,

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from itertools import cycle, islice, permutations
 from typing import Any
@@ -19,10 +18,10 @@ from psycopg import errors as pg
 from app.core.config import Settings
 from app.core.db import Database, ReadSession, WriteSession
 from app.core.problems import Conflict, InsufficientStock, NotFound
-from app.core.process import Process
 from app.schemas.reservations import LineIn, ReservationCreate
 from app.schemas.stock import AdjustmentCreate, AdjustmentLine
 from app.services import reservations, stock
+from tests.pools import with_pool
 from tests.shop import API, level, pages, reserve, stock_of
 
 CONNECTIONS = 16
@@ -33,20 +32,16 @@ PLACES = ("BER-1", "HAM-1")
 
 @pytest.fixture
 async def crowded(app: FastAPI, settings: Settings) -> AsyncIterator[Database]:
-    """The test's database on a pool of sixteen."""
-    del app
-    database = Database(settings.require_database_url(), settings, pool_size=CONNECTIONS)
-    yield database
-    await database.close()
+    """The test's database on a pool of sixteen, which requests use as well."""
+    async with with_pool(app, settings, size=CONNECTIONS) as database:
+        yield database
 
 
 @pytest.fixture
-async def crowd(app: FastAPI, admin: httpx.AsyncClient, crowded: Database) -> AsyncIterator[httpx.AsyncClient]:
+def crowd(admin: httpx.AsyncClient, crowded: Database) -> httpx.AsyncClient:
     """An administrator whose requests may use sixteen connections at once."""
-    process: Process = app.state.process
-    app.state.process = replace(process, database=crowded)
-    yield admin
-    app.state.process = process
+    del crowded
+    return admin
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,7 @@ def test_a_machine_that_changes_its_pace_is_predicted_by_the_steps_beside_the_kn
     before = [a_step(rate, server=a_server(cpu_cores=0.0005 * rate)) for rate in (100, 200)]
     later = [a_step(rate, server=a_server(cpu_cores=0.001 * rate)) for rate in (100, 200, 300)]
     tried = [Tried(a_step(400 + number), [] if number < 2 else ["too slow"], low) for number, low in enumerate(later)]
-    prediction = found(tried, before).prediction
+    prediction = found(tried, [*before, *later]).prediction
     assert prediction is not None
     assert prediction.cpu_per_operation_ms == pytest.approx(1, rel=0.05)
 

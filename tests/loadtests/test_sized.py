@@ -1,19 +1,12 @@
 """A server with sizes of one's own, as the sweep starts it: the plan with these sizes, and everything else as it was derived."""
 
-from app.capacity.model import Inputs, Plan, plan
-from loadtests.sized import with_sizes
+from dataclasses import replace
 
-INPUTS = Inputs(
-    cpu_limit_millicores=500,
-    replica_ceiling=1,
-    surge_pods=0,
-    terminating_pods=0,
-    job_replica_ceiling=1,
-    job_surge_pods=0,
-    job_terminating_pods=0,
-    connections_per_job_worker=5,
-    max_connections=100,
-)
+from app.capacity.model import Plan, plan
+from loadtests.sized import with_sizes
+from tests.inputs import LAPTOP
+
+INPUTS = replace(LAPTOP, cpu_limit_millicores=500)
 
 
 def test_the_plan_takes_the_sizes_and_the_waiters_that_belong_to_them() -> None:
