@@ -134,16 +134,18 @@ async def read_postgres(direct: DirectConnection) -> list[Metric]:
     except (psycopg.Error, TimeoutError, OSError) as error:
         _log.warning("postgres_unread", reason=reason_of(error))
         return unread()
-    up = Metric(UP, UP_HELP, "gauge")
-    up.add_sample(UP, {}, 1.0)
-    return [up, *_metrics(rows)]
+    return [_up(1.0), *_metrics(rows)]
 
 
 def unread() -> list[Metric]:
     """What there is to say when PostgreSQL does not answer."""
-    up = Metric(UP, UP_HELP, "gauge")
-    up.add_sample(UP, {}, 0.0)
-    return [up]
+    return [_up(0.0)]
+
+
+def _up(value: float) -> Metric:
+    metric = Metric(UP, UP_HELP, "gauge")
+    metric.add_sample(UP, {}, value)
+    return metric
 
 
 def _metrics(rows: Sequence[Any]) -> Iterable[Metric]:
