@@ -4,8 +4,9 @@ Requests in flight are the arrival rate times the time in the service (Little's 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from math import inf
 
 import structlog
@@ -17,6 +18,7 @@ from app.core.problems import MEDIA_TYPE, Overloaded
 _log = structlog.get_logger()
 
 _BURST_SECONDS = 1.0
+_TOO_MANY = "More requests are in flight than this process can serve in time."
 
 
 class Admission:
@@ -39,7 +41,7 @@ class Admission:
         self.standing = limit if standing is None else standing
         self._served = served
         self.in_flight = 0
-        self.refusals = Refusals()
+        self.refusals = Refusals(_TOO_MANY)
         # When the standing limit was reached, and when there were last fewer; seconds of the monotonic clock.
         self._crowded_since = self._left_at = -inf
         self.admitted = 0
@@ -74,7 +76,7 @@ class Admission:
         if self.is_full():
             self.refusals.count()
             ADMISSION_LATE_REFUSALS_TOTAL.inc()
-            raise _overloaded()
+            raise Overloaded(_TOO_MANY)
         self.admitted += 1
         self._enter()
 
@@ -109,18 +111,23 @@ class Admission:
 class Refusals:
     """What those are told who are refused early, counted. A log line a second: one each would cost as much as the answer.
 
-    Attributes:
-        headers: of the answer; its length, the request's id and what concerns CORS and the connection are for whoever sends it.
+    Args:
+        detail: what there is too much of, for the problem object.
+        retry_after_seconds: when to come again, to one after the other: not all at the same time.
     """
 
-    def __init__(self) -> None:
-        problem = _overloaded()
+    def __init__(self, detail: str, *, retry_after_seconds: Sequence[int] = (1,)) -> None:
+        problems = [Overloaded(detail, retry_after_seconds=seconds) for seconds in retry_after_seconds]
         # Made once but for two values, which need no escapes: a path is percent-encoded, and ids have few kinds of characters.
-        self._body = problem.body(path="%b", request_id="%b").replace(b"%25b", b"%b")
-        self.headers = [(b"content-type", MEDIA_TYPE.encode())]
-        self.headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        self._body = problems[0].body(path="%b", request_id="%b").replace(b"%25b", b"%b")
+        self._headers = cycle([[(b"content-type", MEDIA_TYPE.encode()), *_encoded(problem.headers)] for problem in problems])
+        self._detail = detail
         self._unlogged = 0
         self._logged_at = 0.0
+
+    def next_headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers of the answer; its length, the request's id and what concerns CORS and the connection are for whoever sends it."""
+        return next(self._headers)
 
     def next_body(self, path: bytes, request_id: bytes) -> bytes:
         """The problem object of one more refusal.
@@ -137,9 +144,9 @@ class Refusals:
         ADMISSION_REFUSALS_TOTAL.inc()
         self._unlogged += 1
         if (now := time.monotonic()) - self._logged_at >= 1:
-            _log.warning("requests_refused", problem=Overloaded.name, requests=self._unlogged)
+            _log.warning("requests_refused", problem=Overloaded.name, detail=self._detail, requests=self._unlogged)
             self._unlogged, self._logged_at = 0, now
 
 
-def _overloaded() -> Overloaded:
-    return Overloaded("More requests are in flight than this process can serve in time.")
+def _encoded(headers: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
+    return ((name.lower().encode(), value.encode()) for name, value in headers.items())

@@ -31,7 +31,7 @@ class Door:
     def __init__(self, admission: Admission, *, varies: bool) -> None:
         self._admission = admission
         refusals = admission.refusals
-        self._headers = [*refusals.headers, *([(b"vary", b"Origin")] if varies else [])]
+        self._headers = [*refusals.next_headers(), *([(b"vary", b"Origin")] if varies else [])]
         self._next_body = refusals.next_body
         self._server_headers: Headers = ()
         self._head = b""

@@ -65,7 +65,9 @@ ADMISSION_STANDING_LIMIT = Gauge(
     "stockroom_admission_standing_limit", "Requests that may be in flight for more than a second.", multiprocess_mode="livesum"
 )
 REQUESTS_IN_FLIGHT = Gauge("stockroom_requests_in_flight", "Requests that are being worked on.", multiprocess_mode="livesum")
-ADMISSION_REFUSALS_TOTAL = Counter("stockroom_admission_refusals_total", "Requests refused because too many were in flight.")
+ADMISSION_REFUSALS_TOTAL = Counter(
+    "stockroom_admission_refusals_total", "Requests refused early: too many were in flight, or too many passwords waited to be checked."
+)
 ADMISSION_LATE_REFUSALS_TOTAL = Counter(
     "stockroom_admission_late_refusals_total",
     "Those of them that were refused after their body had come, and so are in `stockroom_http_request_duration_seconds` too.",

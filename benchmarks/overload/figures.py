@@ -48,7 +48,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where the parts run: what is measured on the first core, the client on the last, PostgreSQL where it likes.
+    """Where the parts run: what is measured on the first core, the client and PostgreSQL on the others.
 
     Args:
         database: a shop, and the administrator.
@@ -79,7 +79,10 @@ _PERIOD_US = 100_000
 
 @contextmanager
 def cpu_quota(percent: int = QUOTA_PERCENT) -> Iterator[Path | None]:
-    """A control group with so much of a core, as its `cgroup.procs`; None where none can be made."""
+    """A control group with so much of a core, as its `cgroup.procs`; None where none can be made.
+
+    On a core that it shares with the client and PostgreSQL these go first: they stand for machines of their own.
+    """
     quota_us = _PERIOD_US * percent // 100
     v1, v2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
     group = (v1 if v1.exists() else v2) / f"stockroom-bench-{uuid4().hex[:8]}"
@@ -93,8 +96,10 @@ def cpu_quota(percent: int = QUOTA_PERCENT) -> Iterator[Path | None]:
             if v1.exists():
                 (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
                 (group / "cpu.cfs_quota_us").write_text(str(quota_us))
+                (group / "cpu.shares").write_text("2")
             else:
                 (group / "cpu.max").write_text(f"{quota_us} {_PERIOD_US}")
+                (group / "cpu.weight").write_text("1")
         except OSError:
             yield None
         else:

@@ -18,8 +18,8 @@ from benchmarks.overload.requests import capacity, reads
 from benchmarks.serving import EMAIL, PASSWORD, SERVE, Server, log_in, serving
 
 _LOGINS = 200
-_ROUNDS = 3
-_LIMITED_ROUNDS = 2
+_ROUNDS = 5
+_LIMITED_ROUNDS = 3
 
 _CALM_SECONDS = 1.0
 _SECONDS = 20.0

@@ -21,7 +21,7 @@ from benchmarks.overload.figures import QUOTA_PERCENT, Bench, Figure, awake_core
 from benchmarks.overload.requests import capacity, mix, send
 from benchmarks.serving import SERVE, Server, log_in, serving
 
-_ROUNDS = 13
+_ROUNDS = 21
 _LIMITED_ROUNDS = 3
 _COST_ROUNDS = 5
 _OVER_CAPACITY = 1.1

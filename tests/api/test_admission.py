@@ -178,6 +178,30 @@ async def test_logins_that_wait_for_their_turn_ask_the_database_for_nothing(
         await asyncio.gather(*waiting)
 
 
+async def test_a_login_too_many_is_refused_before_its_form_is_read_and_logins_are_told_to_come_again_at_different_times(
+    client: httpx.AsyncClient, viewer: httpx.AsyncClient, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+    monkeypatch.setattr(process.passwords, "_max_waiting", 1)
+    monkeypatch.setattr(process.passwords._hasher, "verify", lambda *_: may_end.wait(5) and False)
+    form = {"username": "nobody@example.com", "password": "correct horse battery staple"}
+    waiting = []
+    try:
+        async with asyncio.timeout(5):
+            while not process.passwords.is_full:
+                waiting.append(asyncio.create_task(client.post(f"{API}/auth/login", data=form)))
+                await asyncio.sleep(0.05)
+        refused = [await client.post(f"{API}/auth/login", content=b"no form") for _ in range(8)]
+        assert (await viewer.get(PRODUCTS)).status_code == 200
+    finally:
+        may_end.set()
+        await asyncio.gather(*waiting)
+    assert {answer.status_code for answer in refused} == {503}
+    assert {answer.json()["detail"] for answer in refused} == {"Too many passwords are being checked right now."}
+    assert sorted(answer.headers["Retry-After"] for answer in refused) == [*"22334455"]
+    assert (await client.post(f"{API}/auth/login", content=b"no form")).status_code == 415
+
+
 async def test_refusals_are_counted_and_logged_once_a_second(
     viewer: httpx.AsyncClient, held: asyncio.Event, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
+from app.core.admission import Refusals
 from app.core.problems import Overloaded
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ T = TypeVar("T")
 MAX_WAITING = 64
 """How many hashes may wait for a thread: four seconds of work for half a core, and fewer where there is less. More are refused at once rather than late."""
 
+_TOO_MANY = "Too many passwords are being checked right now."
+_RETRY_AFTER_SECONDS = range(2, 6)
 _WAIT_SECONDS = 4
 _HASHES_PER_CORE_SECOND = 32
 
@@ -43,12 +46,16 @@ class Passwords:
         cores: how much CPU time a second all of them may take on average. A CPU limit is of a whole pod: hashing on a core of its own, a storm of logins
             would use it up for the event loop as well, whatever their priorities (Linux, Documentation/scheduler/sched-bwc.rst).
         meanwhile: entered while a hash or the turn for it is waited for, so that a storm of logins cannot take the places of other requests.
+
+    Attributes:
+        refusals: what those are told who are refused before they have said what is to be checked.
     """
 
     def __init__(
         self, concurrency: int, *, cores: float = inf, meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext
     ) -> None:
         self._meanwhile = meanwhile
+        self.refusals = Refusals(_TOO_MANY, retry_after_seconds=_RETRY_AFTER_SECONDS)
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="passwords", initializer=_yield_to_others)
         # Seconds for which a thread rests, for each in which it hashed.
         self._rest = max(0.0, concurrency / cores - 1)
@@ -60,6 +67,11 @@ class Passwords:
         self._hasher = PasswordHash((_HASHER,))
         self._nobodys_hash = self._hasher.hash(secrets.token_urlsafe())
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next one would be refused."""
+        return self._waiting >= self._max_waiting
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator["Turn"]:
         """Wait until a thread is about to be free; others wait until the block ends.
@@ -69,7 +81,7 @@ class Passwords:
         Raises:
             Overloaded: too many are waiting already, or it took too long.
         """
-        if self._waiting >= self._max_waiting:
+        if self.is_full:
             raise _too_many()
         self._waiting += 1
         try:
@@ -152,7 +164,7 @@ class _Thread(threading.local):
 
 def _too_many() -> Overloaded:
     # Not all at the same time again.
-    return Overloaded("Too many passwords are being checked right now.", retry_after_seconds=2 + secrets.randbelow(4))
+    return Overloaded(_TOO_MANY, retry_after_seconds=secrets.choice(_RETRY_AFTER_SECONDS))
 
 
 def _yield_to_others() -> None:
