@@ -266,9 +266,9 @@ def _sweep(swept: Swept) -> str:
     ]
     note = (
         "The derived point was measured again and again, next to every other one. Shares are the derived point's of the row's, in pairs of neighbours,"
-        " with 95 % bootstrap intervals: more than 100 % served is better than the row's, more than 100 % of its p99 is worse."
+        " with their middle (pseudomedian) and 95 % bootstrap intervals: more than 100 % served is better than the row's, more than 100 % of its p99 is worse."
         f" The derived sizing is right when its share of what each point serves is at least {1 - TOLERANCE:.0%}, interval included, and its p99 in the"
-        f" median at most {1 + TOLERANCE:.0%} of that of each point that may serve more. Throughputs count where the derived point refused"
+        f" middle at most {1 + TOLERANCE:.0%} of that of each point that may serve more. Throughputs count where the derived point refused"
         f" {LEAST_REFUSED:.0%} to {MOST_REFUSED:.0%}, p99s where both kept the objectives of refusals and errors."
     )
     head = ("workers x pool", "served/s", "derived serves", "p99", "derived's p99")

@@ -99,7 +99,7 @@ def judged(found: Sequence[Visit], others: Sequence[Sizing], derived: Sizing, li
 
     Which point is the best nobody knows for certain, and to take the one that happened to look best would be to take the luckiest. So the derived point
     is compared with every one: it is within 5 % of the best when it is within 5 % of each, interval included (an intersection-union test: each
-    comparison at its level, and no correction for their number). Beside every point which may serve more its p99 must be no longer, in the median: of a
+    comparison at its level, and no correction for their number). Beside every point which may serve more its p99 must be no longer, in the middle: of a
     few thousand requests it varies too much for an interval of 5 %.
 
     Args:
@@ -188,7 +188,7 @@ def _compared(cell: Cell) -> tuple[list[str], list[str]]:
         if p99 is None or p99.values < FEWEST_VALUES:
             times = f"{p99.values if p99 else 0} times below the knee"
             unclear.append(f"the p99 was compared with that of {cell.sizing} {times}, {FEWEST_VALUES} are needed")
-        elif p99.median > 1 + TOLERANCE:
+        elif p99.middle > 1 + TOLERANCE:
             # A point that only may serve more is not surely better for its shorter p99.
             is_worse = p99.low > 1 + TOLERANCE and served.high < 1
             (worse if is_worse else unclear).append(f"beside {cell.sizing} its p99 is {share(p99)} and it serves {share(served)}")
@@ -201,4 +201,4 @@ def _lower_bound(cell: Cell) -> float:
 
 def share(found: Interval) -> str:
     """A ratio in words."""
-    return f"{found.median:.1%} ({found.low:.1%} to {found.high:.1%})"
+    return f"{found.middle:.1%} ({found.low:.1%} to {found.high:.1%})"
