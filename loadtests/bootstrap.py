@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement
 from statistics import median
 
 FEWEST_VALUES = 6
-"""Of fewer no interval holds 95 %: even the least and the largest of n values enclose their middle only with 1 - 2^(1-n) (binomial distribution)."""
+"""Of fewer no interval holds 95 %: even the least and the largest of n values enclose their middle only with 1 - 2^(1-n) (signed-rank distribution)."""
 
 _TAIL = 0.025
 
@@ -33,8 +33,8 @@ class Interval:
 def interval(ratios: Sequence[float], *, resamples: int = 2000) -> Interval:
     """The interval of a pseudomedian: of the bootstrap, and no narrower than Wilcoxon's signed ranks allow.
 
-    An outlier moves a pseudomedian as little as a median, and it takes two thirds of the values to be as sure of it where most lie close together. Of few
-    values the bootstrap alone encloses the middle too seldom.
+    An outlier moves a pseudomedian little, and where values vary as errors do it takes two thirds of them to be as sure of it as of a median. Signed ranks
+    take it that ratios lie evenly around their middle on a logarithmic scale. Of few values the bootstrap alone encloses the middle too seldom.
 
     Args:
         ratios: not negative. Two of them have their geometric mean in the middle, so that it does not matter which of a pair is the divisor.

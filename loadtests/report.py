@@ -270,6 +270,7 @@ def _sweep(swept: Swept) -> str:
         f" The derived sizing is right when its share of what each point serves is at least {1 - TOLERANCE:.0%}, interval included, and its p99 in the"
         f" middle at most {1 + TOLERANCE:.0%} of that of each point that may serve more. Throughputs count where the derived point refused"
         f" {LEAST_REFUSED:.0%} to {MOST_REFUSED:.0%}, p99s where both kept the objectives of refusals and errors."
+        " Each size was one process: what two processes of the same size differ by is in no interval."
     )
     head = ("workers x pool", "served/s", "derived serves", "p99", "derived's p99")
     return f"<p>{escape(swept.verdict.capitalize())}.</p>{grid(plots)}{table(head, rows)}<p class=note>{escape(note)}</p>"

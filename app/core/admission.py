@@ -113,7 +113,7 @@ class Refusals:
 
     Args:
         detail: what there is too much of, for the problem object.
-        retry_after_seconds: when to come again, to one after the other: not all at the same time.
+        retry_after_seconds: values of `Retry-After`, given out in turn, so that not all come again at the same time.
     """
 
     def __init__(self, detail: str, *, retry_after_seconds: Sequence[int] = (1,)) -> None:

@@ -66,7 +66,8 @@ ADMISSION_STANDING_LIMIT = Gauge(
 )
 REQUESTS_IN_FLIGHT = Gauge("stockroom_requests_in_flight", "Requests that are being worked on.", multiprocess_mode="livesum")
 ADMISSION_REFUSALS_TOTAL = Counter(
-    "stockroom_admission_refusals_total", "Requests refused early: too many were in flight, or too many passwords waited to be checked."
+    "stockroom_admission_refusals_total",
+    "Requests refused because too many were in flight, or before a login's form was read because too many passwords waited.",
 )
 ADMISSION_LATE_REFUSALS_TOTAL = Counter(
     "stockroom_admission_late_refusals_total",

@@ -48,7 +48,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where the parts run: what is measured on the first core, the client and PostgreSQL on the others.
+    """Where the parts run: what has one core on the first, what has several on all; the client and PostgreSQL on the others.
 
     Args:
         database: a shop, and the administrator.
@@ -81,7 +81,7 @@ _PERIOD_US = 100_000
 def cpu_quota(percent: int = QUOTA_PERCENT) -> Iterator[Path | None]:
     """A control group with so much of a core, as its `cgroup.procs`; None where none can be made.
 
-    On a core that it shares with the client and PostgreSQL these go first: they stand for machines of their own.
+    It has the least weight: on a core that they share, the client and PostgreSQL go first, which stand for machines of their own.
     """
     quota_us = _PERIOD_US * percent // 100
     v1, v2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")

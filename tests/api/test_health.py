@@ -182,14 +182,15 @@ async def test_many_probes_at_once_ask_the_database_once(
 
     async def count(self: DirectConnection, *arguments: Any) -> Any:
         nonlocal asked
-        asked += 1
+        # Others ask on this connection as well: for revoked tokens, and for the limits of the server.
+        asked += "alembic_version" in arguments[0]
         return await fetch_all(self, *arguments)
 
     monkeypatch.setattr(DirectConnection, "fetch_all", count)
     asking(process.database.url)
     answers = await asyncio.gather(*(healthz(client) for _ in range(50)))
     assert [status for status, _ in answers] == [200] * 50
-    # The poll for revoked tokens may come in between.
+    # Once more should they take longer than an answer is remembered.
     assert asked <= 2
 
 

@@ -112,7 +112,7 @@ SERVICE = Dashboard(
             Panel(
                 "Refused", "reqps",
                 [
-                    (_rate("stockroom_admission_refusals_total"), "refused early (503)"),
+                    (_rate("stockroom_admission_refusals_total"), "refused: too many (503)"),
                     (_rate("stockroom_db_pool_timeouts_total"), "no connection in time (503)"),
                     (_rate("stockroom_http_refusals_total", "reason") + " or vector(0)", "{{reason}}"),
                 ],
@@ -186,7 +186,7 @@ CAPACITY = Dashboard(
                 ],
                 width=12,
             ),
-            Panel("Refused early", "reqps", [(_rate("stockroom_admission_refusals_total", "instance"), "{{instance}}")], width=12),
+            Panel("Refused because there were too many", "reqps", [(_rate("stockroom_admission_refusals_total", "instance"), "{{instance}}")], width=12),
         ],
         "Workers and CPU": [
             Panel(

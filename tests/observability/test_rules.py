@@ -41,8 +41,6 @@ def check(folder: Path, series: dict[str, str], *expected: tuple[str, str, dict[
     """An alert at a moment: it fires once, with these labels and this description; or not at all. Rules are evaluated so often."""
     groups = groups_of({name for name, *_ in expected}, every=every)
     rules = alerts_of(groups)
-    written = folder / "rules.yaml"
-    written.write_text(yaml.safe_dump({"groups": groups}))
     test = {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
@@ -62,15 +60,11 @@ def check(folder: Path, series: dict[str, str], *expected: tuple[str, str, dict[
             for name, moment, labels, description in expected
         ],
     }
-    trial = folder / "trial.yaml"
-    trial.write_text(yaml.safe_dump({"rule_files": [str(written)], "evaluation_interval": every, "tests": [test]}))
-    promtool("test", "rules", str(trial))
+    try_rules(folder, groups, test, every=every)
 
 
 def check_firing(folder: Path, series: dict[str, str], alert: str, moments: dict[int, bool], *, every: str) -> None:
     """Whether an alert fires at these minutes, whatever it says."""
-    written = folder / "rules.yaml"
-    written.write_text(yaml.safe_dump({"groups": groups_of({alert}, every=every)}))
     firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)'
     test = {
         "interval": "1m",
@@ -80,8 +74,17 @@ def check_firing(folder: Path, series: dict[str, str], alert: str, moments: dict
             for minute, fires in moments.items()
         ],
     }
-    trial = folder / "trial.yaml"
-    trial.write_text(yaml.safe_dump({"rule_files": [str(written)], "evaluation_interval": every, "tests": [test]}))
+    try_rules(folder, groups_of({alert}, every=every), test, every=every)
+
+
+def try_rules(folder: Path, groups: list[dict[str, Any]], test: dict[str, Any], *, every: str) -> None:
+    """Let promtool evaluate the groups in their order, so that alerts see what was recorded at the same moment; by itself it takes any."""
+    written, trial = folder / "rules.yaml", folder / "trial.yaml"
+    written.write_text(yaml.safe_dump({"groups": groups}))
+    order = [group["name"] for group in groups]
+    trial.write_text(
+        yaml.safe_dump({"rule_files": [str(written)], "group_eval_order": order, "evaluation_interval": every, "tests": [test]})
+    )
     promtool("test", "rules", str(trial))
 
 
