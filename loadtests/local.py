@@ -21,7 +21,7 @@ from app.core.config import Settings
 from app.core.db import Database
 from app.core.embedded import EmbeddedError, EmbeddedPostgres
 from app.services import imports
-from benchmarks.overload.figures import awake_cores, cpu_quota
+from benchmarks.overload.figures import awake_cores, cpu_quota, off_the_first_core
 from benchmarks.serving import EMAIL, PASSWORD, SERVE, create_user, environment, serving
 from loadtests.api import UnreachableError
 from loadtests.deployment import Deployment, Sizing
@@ -83,13 +83,11 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
     Args:
         max_connections: PostgreSQL's.
     """
-    cores = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
         # SIGTERM would else leave PostgreSQL and the servers behind.
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stockroom-loadtest-", ignore_cleanup_errors=True)))
-        os.sched_setaffinity(0, set(cores[1:]) or set(cores))
-        stack.callback(os.sched_setaffinity, 0, set(cores))
+        server_core = stack.enter_context(off_the_first_core())
         # Started from here, it inherits the cores: what servers run on is theirs alone.
         postgres = EmbeddedPostgres(folder, max_connections=max_connections)
         stack.callback(postgres.remove)
@@ -106,7 +104,7 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
         create_user(variables)
         with psycopg.connect(postgres.admin_url) as admin:
             postmaster = psutil.Process(admin.info.backend_pid).ppid()
-        yield Machine(url, variables, postmaster, cores[0], quota, awake=awake)
+        yield Machine(url, variables, postmaster, server_core, quota, awake=awake)
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:

@@ -11,6 +11,8 @@ from app.core.problems import MissingScope, NotAuthenticated
 from app.core.process import Process
 from app.core.security import SCOPES, Principal
 
+LOGIN_PATH = "/api/v1/auth/login"
+
 
 class _Bearer(OAuth2PasswordBearer):
     """The principal of the request's access token, who has the scopes the route names.
@@ -33,7 +35,7 @@ class _Bearer(OAuth2PasswordBearer):
         return principal
 
 
-_bearer = _Bearer(tokenUrl="/api/v1/auth/login", scopes=dict(SCOPES), scheme_name="login", description="Log in with email and password.")
+_bearer = _Bearer(tokenUrl=LOGIN_PATH, scopes=dict(SCOPES), scheme_name="login", description="Log in with email and password.")
 
 
 def requires(*scopes: str) -> Any:

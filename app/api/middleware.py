@@ -9,6 +9,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.deps import LOGIN_PATH
 from app.api.errors import problem_answer, problem_from
 from app.core.admission import Refusals
 from app.core.draining import is_draining
@@ -22,9 +23,6 @@ _log = structlog.get_logger()
 
 QUIET = frozenset({"/livez", "/healthz", "/metrics"})
 """Asked for again and again by machines: never refused, never traced, and logged once a minute."""
-
-_LOGIN = "/api/v1/auth/login"
-"""Refused here as well when too many passwords wait to be checked: parsed and routed, two hundred at once would hold up everything else for 0.1 s."""
 
 _QUIET_SECONDS = 60.0
 _DURATIONS = Children(REQUEST_DURATION_SECONDS)
@@ -220,6 +218,7 @@ def _refusals(scope: Scope) -> Refusals | None:
     process: Process = scope["app"].state.process
     if process.admission.is_full():
         return process.admission.refusals
-    if path == _LOGIN and scope["method"] == "POST" and process.passwords.is_full:
+    # Parsed and routed, two hundred at once would hold up everything else for a tenth of a second.
+    if path == LOGIN_PATH and scope["method"] == "POST" and process.passwords.is_full:
         return process.passwords.refusals
     return None

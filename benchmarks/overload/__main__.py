@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from app.core import migrations
 from app.core.embedded import EmbeddedPostgres
 from benchmarks import shop
 from benchmarks.overload import balance, cancellations, logins, refusals, restart
-from benchmarks.overload.figures import QUOTA_PERCENT, Bench, Figure, cpu_quota
+from benchmarks.overload.figures import QUOTA_PERCENT, Bench, Figure, cpu_quota, off_the_first_core
 from benchmarks.serving import create_user, environment
 
 _PARTS = {
@@ -41,8 +40,8 @@ def main() -> int:
         quota = stack.enter_context(cpu_quota())
         database = EmbeddedPostgres(folder)
         stack.callback(database.remove)
-        # The first core is left to what is measured; PostgreSQL inherits that.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[1:] or os.sched_getaffinity(0))
+        # Before PostgreSQL starts, which inherits it.
+        stack.enter_context(off_the_first_core())
         bench = _prepare(database, folder, quota, console)
         if quota is None:
             console.print("no control group can be made here: nothing is measured under a CPU limit")

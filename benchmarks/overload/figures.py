@@ -84,6 +84,8 @@ def cpu_quota(percent: int = QUOTA_PERCENT) -> Iterator[Path | None]:
     It has the least weight: on a core that they share, the client and PostgreSQL go first, which stand for machines of their own.
     """
     quota_us = _PERIOD_US * percent // 100
+    of_v1 = {"cpu.cfs_period_us": str(_PERIOD_US), "cpu.cfs_quota_us": str(quota_us), "cpu.shares": "2"}
+    of_v2 = {"cpu.max": f"{quota_us} {_PERIOD_US}", "cpu.weight": "1"}
     v1, v2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
     group = (v1 if v1.exists() else v2) / f"stockroom-bench-{uuid4().hex[:8]}"
     try:
@@ -93,19 +95,25 @@ def cpu_quota(percent: int = QUOTA_PERCENT) -> Iterator[Path | None]:
         return
     try:
         try:
-            if v1.exists():
-                (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
-                (group / "cpu.cfs_quota_us").write_text(str(quota_us))
-                (group / "cpu.shares").write_text("2")
-            else:
-                (group / "cpu.max").write_text(f"{quota_us} {_PERIOD_US}")
-                (group / "cpu.weight").write_text("1")
+            for file, value in (of_v1 if v1.exists() else of_v2).items():
+                (group / file).write_text(value)
         except OSError:
             yield None
         else:
             yield group / "cgroup.procs"
     finally:
         group.rmdir()
+
+
+@contextmanager
+def off_the_first_core() -> Iterator[int]:
+    """Leave the first core, which is given, to what is measured: this process and what it starts have the others, where there are any."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[1:] or cores)
+    try:
+        yield cores[0]
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @contextmanager

@@ -41,9 +41,7 @@ def check(folder: Path, series: dict[str, str], *expected: tuple[str, str, dict[
     """An alert at a moment: it fires once, with these labels and this description; or not at all. Rules are evaluated so often."""
     groups = groups_of({name for name, *_ in expected}, every=every)
     rules = alerts_of(groups)
-    test = {
-        "interval": "1m",
-        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+    expectations = {
         "alert_rule_test": [
             {
                 "eval_time": moment,
@@ -60,28 +58,27 @@ def check(folder: Path, series: dict[str, str], *expected: tuple[str, str, dict[
             for name, moment, labels, description in expected
         ],
     }
-    try_rules(folder, groups, test, every=every)
+    try_rules(folder, groups, series, expectations, every=every)
 
 
 def check_firing(folder: Path, series: dict[str, str], alert: str, moments: dict[int, bool], *, every: str) -> None:
     """Whether an alert fires at these minutes, whatever it says."""
     firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)'
-    test = {
-        "interval": "1m",
-        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+    expectations = {
         "promql_expr_test": [
             {"expr": firing, "eval_time": f"{minute}m", "exp_samples": [{"labels": "{}", "value": int(fires)}]}
             for minute, fires in moments.items()
         ],
     }
-    try_rules(folder, groups_of({alert}, every=every), test, every=every)
+    try_rules(folder, groups_of({alert}, every=every), series, expectations, every=every)
 
 
-def try_rules(folder: Path, groups: list[dict[str, Any]], test: dict[str, Any], *, every: str) -> None:
+def try_rules(folder: Path, groups: list[dict[str, Any]], series: dict[str, str], expectations: dict[str, Any], *, every: str) -> None:
     """Let promtool evaluate the groups in their order, so that alerts see what was recorded at the same moment; by itself it takes any."""
     written, trial = folder / "rules.yaml", folder / "trial.yaml"
     written.write_text(yaml.safe_dump({"groups": groups}))
     order = [group["name"] for group in groups]
+    test = {"interval": "1m", "input_series": [{"series": name, "values": values} for name, values in series.items()], **expectations}
     trial.write_text(
         yaml.safe_dump({"rule_files": [str(written)], "group_eval_order": order, "evaluation_interval": every, "tests": [test]})
     )
