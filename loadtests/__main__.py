@@ -22,6 +22,7 @@ from loadtests.knee import MOST_RATE
 from loadtests.objectives import ObjectivesError
 from loadtests.results import Result, ResultError
 from loadtests.scenarios import SCENARIOS, Scenario
+from loadtests.summary import summary
 
 CANNOT_TELL = 2
 
@@ -113,14 +114,16 @@ def knee(
 @app.command()
 def sweep(
     *,
-    workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2,4",
+    workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2",
     pools: Annotated[str, typer.Option(help="Pool sizes, with commas.")] = "2,5,10",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each point is compared; fewer than six prove nothing.")] = 9,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often each point is compared, half a minute each; fewer than six prove nothing.")
+    ] = 12,
     overload_rate: Annotated[
         float, typer.Option(min=1, max=MOST_RATE, help="Operations a second, to be a little more than can be served; changed until it is.")
     ] = 600,
     normal_rate: Annotated[float, typer.Option(min=1, max=MOST_RATE, help="Operations a second, well below the knee.")] = 300,
-    duration: _Duration = 4,
+    duration: _Duration = 6,
     scenario: _Scenario = "mixed",
     objectives_file: Annotated[Path, typer.Option("--objectives", help="The objectives.")] = objectives.FILE,
     output: _Output = Path("loadtest-results"),
@@ -210,6 +213,8 @@ def _end(found: Sequence[Result], output: Path) -> NoReturn:
 
 def _say_and_exit(found: Sequence[Result], file: Path) -> NoReturn:
     """The last lines, and the exit code: what surely does not hold outweighs what cannot be told."""
+    for line in summary(found):
+        _console.print(line, markup=False)
     _console.print(f"report  {file}")
     failures = [failure for result in found for failure in result.failures]
     untold = [reason for result in found for reason in result.untold]

@@ -1,9 +1,10 @@
 """The commands' work: steps in their order, with a progress bar, summed up as results."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -32,8 +33,8 @@ _SETTLE_SECONDS = 0.5
 _PRIMER_SECONDS = 2.0
 _SKETCH_PRECISION = 1.25
 
-_AIMED_AT_LEAST, _AIMED_AT_MOST = 0.1, 0.3
-"""What is to be refused under overload: within what counts, with room for a machine that changes its pace."""
+_AIMED_AT_LEAST, _AIMED_AT_MOST = 0.15, 0.3
+"""What the derived point is to refuse under overload: within what counts, with room for a machine that changes its pace and a point that serves more."""
 _OVERLOAD_FACTOR = 1.2
 _MOST_SEARCHES = 20
 
@@ -99,7 +100,7 @@ def sweep(
     seconds: float,
     console: Console,
 ) -> Result:
-    """Every point once a round, on a server of its own, all of which stay up: who is not visited has nothing to do."""
+    """Every point once a round, at the same moment as the derived one."""
     from loadtests.local import machine
 
     with console.status("starting PostgreSQL …"), machine(max_connections=_connections(points)) as here:
@@ -122,7 +123,7 @@ def trial(limits: Objectives, console: Console) -> Iterator[Result]:
         if not rate:
             return
         swept = _sweep(
-            here, [Sizing(2, 5)], scenario, limits, rounds=1, overload=1.4 * rate, normal=0.6 * rate, seconds=seconds, console=console
+            here, [Sizing(2, 5)], scenario, limits, rounds=1, overload=1.1 * rate, normal=0.5 * rate, seconds=seconds, console=console
         )
         yield replace(swept, is_sketch=True)
         yield run(deployment, scenario, limits, "poisson", rate=0.6 * rate, seconds=2 * seconds, seed=1, console=console)
@@ -196,86 +197,85 @@ def _sweep(
     seconds: float,
     console: Console,
 ) -> Result:
+    from loadtests.local import PAIR_LIMIT_PERCENT
+
     began = time.monotonic()
-    with (
-        ExitStack() as servers,
-        here.running() as planned,
-        bench(planned, scenario) as ready,
-        Watched(console, rounds * 3 * len(points)) as watched,
-    ):
-        rate, derived = _more_than_can_be_served(ready, watched, overload, seconds)
+    running = partial(here.running, limit_percent=PAIR_LIMIT_PERCENT)
+    with running() as planned, bench(planned, scenario) as ready, Watched(console, 3 * rounds * len(points)) as watched:
+        derived = _derived(ready, watched, normal)
         others = [point for point in dict.fromkeys(points) if point != derived]
         if not others:
             raise UnmeasuredError(f"{derived} is what the plan derives here, and there is nothing to compare it with; name other sizes")
-        running = {derived: ready}
-        for point in others:
-            try:
-                running[point] = replace(ready, deployment=servers.enter_context(here.running(point)))
-            except UnreachableError as error:
-                console.print(f"{point}: {error}", markup=False)
-            else:
-                # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
-                watched.step(running[point], rate, _PRIMER_SECONDS, 0, f"{point}, first requests")
+        pair = partial(watched.pair, at_once=here.holds)
         steps: list[Judged] = []
-        rates: dict[int, float] = {}
+        rate = overload
 
-        def visit(point: Sizing, group: int) -> sweeps.Visit | None:
+        def measure(point: Sizing, number: int) -> sweeps.Pair | None:
             nonlocal rate
-            if point not in running:
-                return None
-            # One and the same for all of a group.
-            high_rate, note = rates.setdefault(group, rate), f"{point}, group {group}"
+            note = f"{derived} beside {point}, pair {number + 1}"
             try:
-                low = watched.step(running[point], normal, seconds, group, note)
-                high = watched.step(running[point], high_rate, seconds, group, note)
+                with running(derived) as ours, running(point) as theirs:
+                    first, second = ready.shop.halves
+                    benches = replace(ready, deployment=ours, shop=first), replace(ready, deployment=theirs, shop=second)
+                    # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
+                    pair(benches, rate, _PRIMER_SECONDS, number, f"{note}, first requests")
+                    if not steps:
+                        search = f"{note}, looking for an overload"
+                        rate = _more_than_can_be_served(lambda rate: pair(benches, rate, _PRIMER_SECONDS, number, search)[0], rate)
+                    normals = pair(benches, normal, seconds, number, note)
+                    overloads = pair(benches, rate, seconds, number, note)
             except UnreachableError as error:
                 console.print(f"{note}: {error}", markup=False)
                 return None
-            steps.extend(Judged(step, []) for step in (low, high))
-            if point == derived and not sweeps.is_overloaded(high):
-                rate = _nearer_to_an_overload(high_rate, high)
-            return sweeps.Visit(point, group, high, low)
+            steps.extend(Judged(step, []) for step in (*normals, *overloads))
+            rate = _nearer_to_an_overload(rate, overloads[0])
+            return sweeps.Pair(point, *map(sweeps.Loads, overloads, normals))
 
-        visited = list(sweeps.visits(others, derived, rounds, visit))
+        found = list(sweeps.pairs(others, rounds, measure))
         return Result(
             command="sweep",
             description=planned.description,
             scenario=scenario.name,
             objectives=limits,
             steps=steps,
-            sweep=sweeps.judged(visited, others, derived, limits),
+            sweep=sweeps.judged(found, others, derived, limits),
             checks=ready.checked(),
             took_seconds=time.monotonic() - began,
         )
 
 
-def _more_than_can_be_served(ready: Bench, watched: Watched, rate: float, seconds: float) -> tuple[float, Sizing]:
-    """A rate of which a part is refused, and the sizes of the server that refused it: served whole, it would say nothing of the most that can be.
-
-    The search ends after a while, since the machine may change its pace meanwhile: whether a rate was the right one is judged by each visit.
+def _derived(ready: Bench, watched: Watched, rate: float) -> Sizing:
+    """The sizes of a server that has those of the plan.
 
     Raises:
-        UnmeasuredError: the server's metrics never answered.
+        UnmeasuredError: its metrics never answered.
     """
-    derived: Sizing | None = None
     for number in range(_MOST_SEARCHES):
-        step = watched.step(ready, rate, seconds, number)
-        if step.server is not None:
-            derived = Sizing(step.server.workers, round(step.server.pool_size / step.server.workers))
-        nearer = _nearer_to_an_overload(rate, step)
-        if derived is not None and nearer == rate and not step.void:
+        server = watched.step(ready, rate, _PRIMER_SECONDS, number).server
+        if server is not None:
+            return Sizing(server.workers, round(server.pool_size / server.workers))
+    raise UnmeasuredError(f"which sizes the plan derives is not known: {ready.deployment.metrics_url} does not answer in time")
+
+
+def _more_than_can_be_served(offer: Callable[[float], Step], rate: float) -> float:
+    """A rate of which a part is refused: served whole, it would say nothing of the most that can be.
+
+    The search ends after a while, since the machine may change its pace meanwhile: whether a rate was the right one is judged by each pair.
+    """
+    for _ in range(_MOST_SEARCHES):
+        tried = offer(rate)
+        nearer = _nearer_to_an_overload(rate, tried)
+        if nearer == rate and not tried.void:
             break
         rate = nearer
-    if derived is None:
-        raise UnmeasuredError(f"which sizes the plan derives is not known: {ready.deployment.metrics_url} does not answer in time")
-    return rate, derived
+    return rate
 
 
-def _nearer_to_an_overload(rate: float, step: Step) -> float:
+def _nearer_to_an_overload(rate: float, tried: Step) -> float:
     """The next rate to try; the same when it was the right one, or nobody knows."""
-    if step.void or _AIMED_AT_LEAST <= step.total.refused_rate <= _AIMED_AT_MOST:
+    if tried.void or _AIMED_AT_LEAST <= tried.total.refused_rate <= _AIMED_AT_MOST:
         return rate
-    return rate * _OVERLOAD_FACTOR if step.total.refused_rate < _AIMED_AT_LEAST else rate / _OVERLOAD_FACTOR
+    return rate * _OVERLOAD_FACTOR if tried.total.refused_rate < _AIMED_AT_LEAST else rate / _OVERLOAD_FACTOR
 
 
 def _judged(step: Step, limits: Objectives) -> Judged:
@@ -283,5 +283,5 @@ def _judged(step: Step, limits: Objectives) -> Judged:
 
 
 def _connections(points: Sequence[Sizing]) -> int:
-    """PostgreSQL's `max_connections` for all of them, and all others."""
-    return max(100, 50 + sum(point.workers * (point.pool + 1) for point in points))
+    """PostgreSQL's `max_connections` for each of them, the derived one beside it, and all others."""
+    return 100 + max(point.workers * (point.pool + 1) for point in points)

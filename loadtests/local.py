@@ -29,6 +29,9 @@ from loadtests.deployment import Deployment, Sizing
 LIMIT_PERCENT = 50
 """Of a core, for the server under test: a small pod. With a whole one, PostgreSQL and the generator on the other would be the limit."""
 
+PAIR_LIMIT_PERCENT = 45
+"""The same for each of two servers at the same moment, so that the limits and not each other hold them back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -39,7 +42,7 @@ class Machine:
         variables: of a server.
         postmaster: PostgreSQL's first process.
         server_core: what servers run on, alone.
-        quota: the control group that holds each of them to its CPU limit; None where none can be made.
+        holds: whether control groups can be made, to hold servers to a CPU limit.
         awake: whether cores spin that have nothing to do.
     """
 
@@ -47,20 +50,27 @@ class Machine:
     variables: dict[str, str]
     postmaster: int
     server_core: int
-    quota: Path | None
+    holds: bool
     awake: bool
 
     @contextmanager
-    def running(self, sizing: Sizing | None = None) -> Iterator[Deployment]:
-        """A server that is ready, with the sizes that the plan derives for one core unless others are given.
+    def running(self, sizing: Sizing | None = None, *, limit_percent: int = LIMIT_PERCENT) -> Iterator[Deployment]:
+        """A server that is ready.
+
+        Args:
+            sizing: its sizes; those that the plan derives unless given.
+            limit_percent: its CPU limit, of a core, where it can be held to it.
 
         Raises:
             UnreachableError: it did not start.
         """
         command = SERVE if sizing is None else (sys.executable, "-m", "loadtests.sized", str(sizing.workers), str(sizing.pool))
+        limit = f"{limit_percent * 10}m" if self.holds else "1"
         with ExitStack() as stack:
+            group = stack.enter_context(cpu_quota(limit_percent))
+            variables = {**self.variables, "APP_CPU_LIMIT": limit}
             try:
-                server = stack.enter_context(serving(command, self.variables, "/healthz", cores={self.server_core}, group=self.quota))
+                server = stack.enter_context(serving(command, variables, "/healthz", cores={self.server_core}, group=group))
             except SystemExit as error:
                 if isinstance(error.code, str):
                     raise UnreachableError(error.code) from None
@@ -72,7 +82,7 @@ class Machine:
                 metrics_url=f"{server.url}/metrics",
                 database_url=self.database_url,
                 postmaster=self.postmaster,
-                description=_description(self),
+                description=_description(self, limit_percent),
             )
 
 
@@ -99,12 +109,13 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
         migrations.upgrade(url)
         asyncio.run(_fill(url))
         awake = stack.enter_context(awake_cores())
-        quota = stack.enter_context(cpu_quota(LIMIT_PERCENT))
-        variables = environment(folder, url, drain_seconds=0, cpu_limit=f"{LIMIT_PERCENT * 10}m" if quota else "1")
+        with cpu_quota() as group:
+            holds = group is not None
+        variables = environment(folder, url, drain_seconds=0)
         create_user(variables)
         with psycopg.connect(postgres.admin_url) as admin:
             postmaster = psutil.Process(admin.info.backend_pid).ppid()
-        yield Machine(url, variables, postmaster, server_core, quota, awake=awake)
+        yield Machine(url, variables, postmaster, server_core, holds=holds, awake=awake)
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:
@@ -119,15 +130,17 @@ async def _fill(url: str) -> None:
         await database.close()
 
 
-def _description(machine: Machine) -> str:
+def _description(machine: Machine, limit_percent: int) -> str:
     count = os.cpu_count() or 1
     held = (
-        f"held to {LIMIT_PERCENT} % of it by a control group" if machine.quota else "which it has whole: no control group can be made here"
+        f"held to {limit_percent} % of it by a control group of its own"
+        if machine.holds
+        else "not held to a part of it: no control group can be made here"
     )
     if count == 1:
-        return f"one machine of one core, that server, PostgreSQL and generator take from each other; the server is {held}"
+        return f"one machine of one core, that servers, PostgreSQL and generator take from each other; each server is {held}"
     idle = "spin" if machine.awake else "sleep, so that a request to an idle server costs more"
     return (
-        f"one machine of {count} cores: the server on core {machine.server_core}, {held}; PostgreSQL and the generator share the rest;"
-        f" cores with nothing to do {idle}"
+        f"one machine of {count} cores: what is tested runs on core {machine.server_core}, each server {held}; PostgreSQL and the generator"
+        f" share the rest; cores with nothing to do {idle}"
     )

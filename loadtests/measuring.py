@@ -1,11 +1,12 @@
 """Measuring a deployment: steps of a scenario, one after the other, with its server side."""
 
 import asyncio
+import gc
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import uvloop
@@ -50,8 +51,21 @@ class Bench:
         Raises:
             UnreachableError: nobody listens there.
         """
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._measured(rate, seconds, seed))
+        (step,) = _run([self], rate, seconds, seed)
+        return step
+
+    def measure_beside(self, other: "Bench", rate: float, seconds: float, seed: int) -> tuple[Step, Step]:
+        """Offer the same to two deployments at the same moment: what the machine does meanwhile, it does to both.
+
+        Raises:
+            UnreachableError: nobody listens at one of them.
+        """
+        # The generator's CPU is that of both, who were sent equally much.
+        ours, theirs = (
+            replace(step, generator_cpu_per_request_ms=step.generator_cpu_per_request_ms / 2)
+            for step in _run([self, other], rate, seconds, seed)
+        )
+        return ours, theirs
 
     def checked(self) -> list[consistency.Check]:
         """Whether the books agree with what was done so far, and imports beside it ended well."""
@@ -61,23 +75,6 @@ class Bench:
             # What was measured shall not be lost with it.
             checks = [consistency.Check("the books can be looked over", [], 0, [str(error)])]
         return checks if self.imports is None else [*checks, self.imports.check]
-
-    async def _measured(self, rate: float, seconds: float, seed: int) -> Step:
-        due, operations = planned(self.scenario, self.shop, self.kind, rate=rate, seconds=seconds, seed=seed)
-        client = Client(self.deployment.host, self.shop.api.token)
-        sampler = Sampler(self.deployment.metrics_url, self.deployment.database_url, postmaster=self.deployment.postmaster)
-        connections = min(_MOST_CONNECTIONS, max(_FEWEST_CONNECTIONS, int(rate / _OPERATIONS_A_CONNECTION)))
-        try:
-            # Before anybody looks: what connecting costs is none of the step's.
-            await client.connect(connections)
-            async with sampler.running() as samples:
-                offered = await offering.offer(client, due, operations)
-        except OSError as error:
-            raise UnreachableError(f"{self.deployment.host} does not answer: {error}") from None
-        finally:
-            client.close()
-            await asyncio.sleep(0.05)
-        return step_of(offered, samples, scenario=self.scenario.name, arrivals=self.kind, rate=rate, seconds=seconds, seed=seed)
 
 
 def planned(
@@ -89,6 +86,43 @@ def planned(
     """
     due = arrivals.schedule(kind, rate=rate, seconds=seconds, seed=seed)
     return due, list(islice(scenario.draw(shop, random.Random(f"operations {seed}")), len(due)))
+
+
+def _run(benches: Sequence[Bench], rate: float, seconds: float, seed: int) -> list[Step]:
+    async def together() -> list[Step]:
+        return await asyncio.gather(*(_measured(each, rate, seconds, seed) for each in benches))
+
+    with _without_collections(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(together())
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """No garbage collection meanwhile: one takes a tenth of a second at a thousand operations a second, in which nothing goes out in time."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def _measured(bench: Bench, rate: float, seconds: float, seed: int) -> Step:
+    due, operations = planned(bench.scenario, bench.shop, bench.kind, rate=rate, seconds=seconds, seed=seed)
+    client = Client(bench.deployment.host, bench.shop.api.token)
+    sampler = Sampler(bench.deployment.metrics_url, bench.deployment.database_url, postmaster=bench.deployment.postmaster)
+    connections = min(_MOST_CONNECTIONS, max(_FEWEST_CONNECTIONS, int(rate / _OPERATIONS_A_CONNECTION)))
+    try:
+        # Before anybody looks: what connecting costs is none of the step's.
+        await client.connect(connections)
+        async with sampler.running() as samples:
+            offered = await offering.offer(client, due, operations)
+    except OSError as error:
+        raise UnreachableError(f"{bench.deployment.host} does not answer: {error}") from None
+    finally:
+        client.close()
+        await asyncio.sleep(0.05)
+    return step_of(offered, samples, scenario=bench.scenario.name, arrivals=bench.kind, rate=rate, seconds=seconds, seed=seed)
 
 
 @contextmanager

@@ -35,10 +35,22 @@ class Watched:
 
     def step(self, bench: Bench, rate: float, seconds: float, seed: int, note: str = "") -> Step:
         """Measure one."""
-        self._progress.update(self._task, description=f"{bench.scenario.name} {note} at {rate:.0f} a second, {seconds:.0f} s")
+        self._begin(bench, rate, seconds, note)
         step = bench.measure(rate, seconds, seed)
         self._progress.advance(self._task)
         return step
+
+    def pair(self, benches: tuple[Bench, Bench], rate: float, seconds: float, seed: int, note: str, *, at_once: bool) -> tuple[Step, Step]:
+        """Measure two, at the same moment or one after the other."""
+        first, second = benches
+        self._begin(first, rate, seconds, note)
+        steps = (
+            first.measure_beside(second, rate, seconds, seed)
+            if at_once
+            else (first.measure(rate, seconds, seed), second.measure(rate, seconds, seed))
+        )
+        self._progress.advance(self._task)
+        return steps
 
     def say(self, judged: Judged) -> None:
         """A line about a step."""
@@ -49,3 +61,6 @@ class Watched:
         self._progress.console.print(
             f"{step.rate:6.0f} offered/s {served}  {p99}  refused {step.total.refused_rate:6.2%}{missed}", markup=False
         )
+
+    def _begin(self, bench: Bench, rate: float, seconds: float, note: str) -> None:
+        self._progress.update(self._task, description=f"{bench.scenario.name} {note} at {rate:.0f} a second, {seconds:.0f} s")

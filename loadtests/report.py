@@ -1,15 +1,18 @@
 """The report: one HTML file with everything in it, for somebody who was not there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
+from operator import attrgetter
 
+from loadtests.bootstrap import Interval
 from loadtests.knee import Knee
 from loadtests.markup import STYLE, bullets, grid, how_to_read, ms, table
 from loadtests.objectives import Finding
-from loadtests.plots import BLUE, GREEN, GREY, ORANGE, RED, Mark, Series, chart, heat_map
+from loadtests.plots import BLUE, GREEN, GREY, ORANGE, RED, Mark, Point, Series, chart, heat_map
 from loadtests.results import Judged, Result
 from loadtests.steps import LATE_MS, WARM_UP_SECONDS, Step
-from loadtests.sweep import LEAST_REFUSED, MOST_REFUSED, TOLERANCE, Swept, share
+from loadtests.summary import knee_in_words, summary
+from loadtests.sweep import LEAST_REFUSED, MOST_REFUSED, TOLERANCE, Cell, Swept, share
 
 _MOST_LATENCY = 4.0
 """Latencies above so many times their objective are drawn at the plot's edge: how bad is no longer interesting."""
@@ -20,7 +23,7 @@ _UNTOLD = '<span class="bad">cannot be told</span>'
 
 def page(results: Sequence[Result]) -> str:
     """All results on one page."""
-    body = "".join([_head(results), _verdict(results), _summary(results), *map(_section, results), how_to_read()])
+    body = "".join([_head(results), _verdict(results), bullets(summary(results)), *map(_section, results), how_to_read()])
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Stockroom load test</title><style>{STYLE}</style><body>{body}</body></html>\n'
 
 
@@ -43,42 +46,6 @@ def _head(results: Sequence[Result]) -> str:
     where = "; ".join(dict.fromkeys(result.description for result in results))
     when = max(result.made_at for result in results)
     return f'<h1>Stockroom load test</h1><div class="note">{when:%Y-%m-%d %H:%M} UTC. {escape(where)}.</div>'
-
-
-def _summary(results: Sequence[Result]) -> str:
-    lines = []
-    for result in results:
-        if result.command == "run":
-            step = result.steps[0].step
-            lines.append(
-                f"Run, {result.scenario}: {step.rate:.0f} operations a second were offered for {step.seconds:.0f} s; p99 {ms(step.total.p99_ms)},"
-                f" {step.total.refused_rate:.2%} refused, {step.total.error_rate:.2%} errors. Nearest to its limit: {result.binding}."
-            )
-        if result.knee is not None:
-            lines.append(f"Knee, {result.scenario}: {_knee_in_words(result.knee)}{_cost_in_words(result)}")
-        if result.sweep is not None:
-            lines.append(f"Sizing: {result.sweep.verdict}." + (" That was not asked of so short a sweep." if result.is_sketch else ""))
-    return bullets(lines)
-
-
-def _knee_in_words(knee: Knee) -> str:
-    if not knee.rate:
-        return f"no rate that was tried met the objectives. What bound: {knee.binding}."
-    text = f"{knee.rate:.0f} operations a second is the highest rate that met every objective"
-    if knee.first_failed is not None:
-        text += f"; {knee.first_failed:.0f} did not ({', '.join(knee.failures)})"
-    text += f". What bound there: {knee.binding}."
-    if knee.prediction is not None:
-        predicted = knee.prediction.rate
-        text += f" Low load predicted {predicted:.0f}, {knee.off:+.0%}."
-    return text
-
-
-def _cost_in_words(result: Result) -> str:
-    words = f" It took {result.took_seconds:.0f} s."
-    if result.generator_share is not None:
-        words = f" A request cost the generator {result.generator_share:.0%} of what it cost the workers." + words
-    return words
 
 
 def _section(result: Result) -> str:
@@ -210,7 +177,7 @@ def _knee(result: Result) -> str:
             [Series("measured", sorted((step.mean_in_flight, step.served_per_second) for step in ordered), GREEN), *_law(knee, ordered)],
         ),
     ]
-    return f"<p>{escape(_knee_in_words(knee))}</p>{_cross_checks(knee)}{grid(plots)}<h3>Every step</h3>{_steps(result.steps)}"
+    return f"<p>{escape(knee_in_words(knee))}</p>{_cross_checks(knee)}{grid(plots)}<h3>Every step</h3>{_steps(result.steps)}"
 
 
 def _last_of_each_rate(steps: Sequence[Judged]) -> list[Step]:
@@ -248,12 +215,13 @@ def _cross_checks(knee: Knee) -> str:
 
 
 def _sweep(swept: Swept) -> str:
-    derived = (swept.derived.pool, swept.derived.workers)
-    throughput = {(cell.sizing.pool, cell.sizing.workers): cell.throughput for cell in swept.cells if cell.throughput is not None}
-    p99 = {(cell.sizing.pool, cell.sizing.workers): cell.p99_ms for cell in swept.cells if cell.p99_ms is not None}
-    labels = {"x_label": "connections of each pool", "y_label": "workers", "marked": derived, "mark_label": "derived by the plan"}
-    plots = [heat_map("Requests served a second under overload", cells=throughput, **labels)]  # type: ignore[arg-type] # of one dict
-    plots.append(heat_map("p99 below the knee, ms", cells=p99, **labels))  # type: ignore[arg-type]
+    plots = [
+        _map_of_shares(swept, title, ratio)
+        for title, ratio in (
+            ("Served under overload, % of what the derived point serves", attrgetter("throughput_ratio")),
+            ("p99 below the knee, % of the derived point's", attrgetter("p99_ratio")),
+        )
+    ]
     rows = [
         (
             str(cell.sizing) + (" (derived)" if cell.sizing == swept.derived else ""),
@@ -265,15 +233,26 @@ def _sweep(swept: Swept) -> str:
         for cell in sorted(swept.cells, key=lambda cell: (cell.sizing.workers, cell.sizing.pool))
     ]
     note = (
-        "The derived point was measured again and again, next to every other one. Shares are the derived point's of the row's, in pairs of neighbours,"
-        " with their middle (pseudomedian) and 95 % bootstrap intervals: more than 100 % served is better than the row's, more than 100 % of its p99 is worse."
+        "For each pair two servers were started, one of the derived point and one of the row's, and loaded at the same moment. Shares are the derived"
+        " point's of the row's, with their middle (pseudomedian) and 95 % bootstrap intervals over all pairs: more than 100 % served is better than the"
+        " row's, more than 100 % of its p99 is worse. Figures of different rows were not measured at the same moment: compare the shares. The maps"
+        " show them the other way round: each point beside the derived one, which is 100 %."
         f" The derived sizing is right when its share of what each point serves is at least {1 - TOLERANCE:.0%}, interval included, and its p99 in the"
         f" middle at most {1 + TOLERANCE:.0%} of that of each point that may serve more. Throughputs count where the derived point refused"
         f" {LEAST_REFUSED:.0%} to {MOST_REFUSED:.0%}, p99s where both kept the objectives of refusals and errors."
-        " Each size was one process: what two processes of the same size differ by is in no interval."
     )
     head = ("workers x pool", "served/s", "derived serves", "p99", "derived's p99")
     return f"<p>{escape(swept.verdict.capitalize())}.</p>{grid(plots)}{table(head, rows)}<p class=note>{escape(note)}</p>"
+
+
+def _map_of_shares(swept: Swept, title: str, ratio: Callable[[Cell], Interval | None]) -> str:
+    """Each point beside the derived one, which is 100 %: only what was measured at the same moment can be compared."""
+    derived = (swept.derived.pool, swept.derived.workers)
+    shares: dict[Point, float] = {derived: 100}
+    for cell in swept.cells:
+        if (found := ratio(cell)) and found.middle:
+            shares[cell.sizing.pool, cell.sizing.workers] = 100 / found.middle
+    return heat_map(title, "connections of each pool", "workers", shares, marked=derived, mark_label="derived by the plan")
 
 
 def _offered_in_words(judged: Judged) -> str:

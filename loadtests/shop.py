@@ -1,6 +1,6 @@
 """What a load test reads and writes: it reads whatever the catalogue holds, and writes only to products of its own."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 from urllib.parse import quote
@@ -66,6 +66,12 @@ class Shop:
     own_ids: list[str] = field(default_factory=list)
     own_skus: list[str] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def halves(self) -> tuple["Shop", "Shop"]:
+        """Two that write to half of the products each, so that none waits for a lock of the other's, and note what they did here."""
+        first, second = (replace(self, own_ids=self.own_ids[half::2], own_skus=self.own_skus[half::2]) for half in (0, 1))
+        return first, second
 
 
 def open_shop(api: Api) -> Shop:

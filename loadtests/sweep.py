@@ -1,12 +1,13 @@
 """The sweep: workers x pool size around the derived point, to see whether another choice would have been better.
 
-What the machine does meanwhile changes all figures by more than the sizes do. So the derived point is measured again and again, next to every other one,
-and only neighbours are compared.
+What the machine does meanwhile changes all figures by more than the sizes do, and so does which of two processes of one and the same size is asked. So the
+derived point and another one are loaded at the same moment, on servers that are started anew for every pair: only the two of a pair are compared, and what
+processes differ by is in the intervals.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
@@ -26,25 +27,36 @@ Outcome = Literal["shown", "refuted", "not shown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """A point measured once.
+class Loads:
+    """What one server was offered.
 
     Args:
-        sizing: which point.
-        group: visits of one group were made next to each other; they are what is compared.
         overload: a step above what can be served: what is served then is the throughput.
         normal: a step below it: its p99 is the latency.
     """
 
-    sizing: Sizing
-    group: int
     overload: Step
     normal: Step
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The derived point and another one, on servers of their own, loaded at the same moment.
+
+    Args:
+        sizing: the other point.
+        derived: what became of the derived one.
+        other: what became of the other one.
+    """
+
+    sizing: Sizing
+    derived: Loads
+    other: Loads
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A point over all its visits.
+    """A point over all its pairs.
 
     Attributes:
         sizing: which point.
@@ -57,9 +69,9 @@ class Cell:
 
     sizing: Sizing
     throughput: float | None
-    throughput_ratio: Interval | None
+    throughput_ratio: Interval | None = None
     p99_ms: float | None
-    p99_ratio: Interval | None
+    p99_ratio: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,22 +91,23 @@ class Swept:
     verdict: str
 
 
-def visits(
-    others: Sequence[Sizing], derived: Sizing, rounds: int, measure: Callable[[Sizing, int], Visit | None], seed: int = 1
-) -> Iterator[Visit]:
-    """Measure every other point once a round, two by two in an order that changes, and the derived one between the two; a visit may come to nothing."""
+def pairs(others: Sequence[Sizing], rounds: int, measure: Callable[[Sizing, int], Pair | None], seed: int = 1) -> Iterator[Pair]:
+    """Compare every other point with the derived one once a round, in an order that changes; a pair may come to nothing.
+
+    Args:
+        others: the points to compare with.
+        rounds: how often each.
+        measure: given the other point and the pair's number.
+        seed: of the order.
+    """
     chance = random.Random(seed)
-    group = 0
-    for _ in range(rounds):
-        order = chance.sample(others, len(others))
-        for first in range(0, len(order), 2):
-            group += 1
-            for point in (order[first], derived, *order[first + 1 : first + 2]):
-                if (visit := measure(point, group)) is not None:
-                    yield visit
+    order = [point for _ in range(rounds) for point in chance.sample(others, len(others))]
+    for number, point in enumerate(order):
+        if (pair := measure(point, number)) is not None:
+            yield pair
 
 
-def judged(found: Sequence[Visit], others: Sequence[Sizing], derived: Sizing, limits: Objectives) -> Swept:
+def judged(found: Sequence[Pair], others: Sequence[Sizing], derived: Sizing, limits: Objectives) -> Swept:
     """Compare every point with the derived one.
 
     Which point is the best nobody knows for certain, and to take the one that happened to look best would be to take the luckiest. So the derived point
@@ -103,19 +116,16 @@ def judged(found: Sequence[Visit], others: Sequence[Sizing], derived: Sizing, li
     few thousand requests it varies too much for an interval of 5 %.
 
     Args:
-        found: the visits.
-        others: the points to compare with, whether or not a visit to them came to anything.
+        found: the pairs.
+        others: the points to compare with, whether or not a pair with them came to anything.
         derived: the point that the plan chooses.
         limits: of them, those of refusals and errors tell whether a normal step lay below the knee.
     """
-    by_point: dict[Sizing, dict[int, Visit]] = {point: {} for point in (derived, *others)}
-    for visit in found:
-        by_point[visit.sizing][visit.group] = visit
-    ours = by_point[derived]
-    cells = [_cell(point, theirs, {} if point == derived else ours, limits) for point, theirs in by_point.items()]
-    unmeasured = [cell.sizing for cell in cells if cell.throughput is None]
-    outcome, verdict = _verdict(derived, [cell for cell in cells if cell.sizing != derived], unmeasured)
-    return Swept(derived=derived, cells=cells, outcome=outcome, verdict=verdict)
+    cells = [_cell(point, [pair for pair in found if pair.sizing == point], limits) for point in others]
+    ours = _cell_of_one(derived, [pair.derived for pair in found])
+    unmeasured = [cell.sizing for cell in (ours, *cells) if cell.throughput is None]
+    outcome, verdict = _verdict(derived, cells, unmeasured)
+    return Swept(derived=derived, cells=[ours, *cells], outcome=outcome, verdict=verdict)
 
 
 def is_overloaded(step: Step) -> bool:
@@ -128,18 +138,29 @@ def _is_below_the_knee(step: Step, limits: Objectives) -> bool:
     return not step.void and all(limit is None or found <= limit for found, limit in kept)
 
 
-def _cell(point: Sizing, theirs: Mapping[int, Visit], ours: Mapping[int, Visit], limits: Objectives) -> Cell:
-    pairs = [(ours[group], visit) for group, visit in theirs.items() if group in ours]
-    overloads = [(mine.overload, other.overload) for mine, other in pairs if is_overloaded(mine.overload) and not other.overload.void]
-    normals = [(mine.normal, other.normal) for mine, other in pairs if all(_is_below_the_knee(one.normal, limits) for one in (mine, other))]
-    p99s = [(mine.total.p99_ms, other.total.p99_ms) for mine, other in normals]
-    p99_ratios = [mine / other for mine, other in p99s if mine is not None and other]
+def _cell(point: Sizing, pairs_with: Sequence[Pair], limits: Objectives) -> Cell:
+    overloads = [(pair.derived.overload, pair.other.overload) for pair in pairs_with]
+    served = [
+        ours.served_per_second / max(1.0, theirs.served_per_second) for ours, theirs in overloads if is_overloaded(ours) and not theirs.void
+    ]
+    normals = [(pair.derived.normal, pair.other.normal) for pair in pairs_with]
+    p99s = [
+        (ours.total.p99_ms, theirs.total.p99_ms)
+        for ours, theirs in normals
+        if all(_is_below_the_knee(step, limits) for step in (ours, theirs))
+    ]
+    return replace(
+        _cell_of_one(point, [pair.other for pair in pairs_with]),
+        throughput_ratio=_interval(served),
+        p99_ratio=_interval([ours / theirs for ours, theirs in p99s if ours is not None and theirs]),
+    )
+
+
+def _cell_of_one(point: Sizing, loads: Sequence[Loads]) -> Cell:
     return Cell(
         sizing=point,
-        throughput=_median(visit.overload.served_per_second for visit in theirs.values() if not visit.overload.void),
-        throughput_ratio=_interval([mine.served_per_second / max(1.0, other.served_per_second) for mine, other in overloads]),
-        p99_ms=_median(visit.normal.total.p99_ms for visit in theirs.values() if not visit.normal.void),
-        p99_ratio=_interval(p99_ratios),
+        throughput=_median(load.overload.served_per_second for load in loads if not load.overload.void),
+        p99_ms=_median(load.normal.total.p99_ms for load in loads if not load.normal.void),
     )
 
 

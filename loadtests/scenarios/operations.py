@@ -59,7 +59,7 @@ def reserve_and_commit(shop: Shop, chance: Random) -> Operation:
 
 def reserve_hot(shop: Shop, chance: Random) -> Operation:
     """Hold one unit of what all want, and sell it or give it back."""
-    (sku,) = chance.choices(shop.own_skus, cum_weights=_HOT)
+    (sku,) = chance.choices(shop.own_skus, cum_weights=_HOT[: len(shop.own_skus)])
     attempt = Attempt(_key(), sku)
     shop.attempts.append(attempt)
     yield from _reserve(attempt, retry=chance.random() < _RETRIED)

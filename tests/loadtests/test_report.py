@@ -14,7 +14,7 @@ from loadtests.knee import Tried, found
 from loadtests.objectives import Objectives, check
 from loadtests.report import page
 from loadtests.results import Judged, Result, ResultError
-from loadtests.sweep import Visit, judged
+from loadtests.sweep import Loads, Pair, judged
 from tests.loadtests.made import a_step, calibration
 
 LIMITS = Objectives(p99_ms=100, error_rate=0, pool_wait_p95_ms=50, connections="plan")
@@ -44,18 +44,15 @@ def a_knee() -> Result:
 
 def a_sweep() -> Result:
     derived = Sizing(1, 5)
-    visited = [
-        Visit(point, number, a_step(900, served=500, refused=2000), a_step(300))
-        for point in (derived, Sizing(2, 5), Sizing(1, 2))
-        for number in range(6)
-    ]
+    loads = Loads(a_step(900, served=500, refused=2000), a_step(300))
+    found = [Pair(point, loads, loads) for point in (Sizing(2, 5), Sizing(1, 2)) for _ in range(6)]
     return Result(
         command="sweep",
         description="a pod",
         scenario="mixed",
         objectives=LIMITS,
         steps=[],
-        sweep=judged(visited, [Sizing(2, 5), Sizing(1, 2)], derived, LIMITS),
+        sweep=judged(found, [Sizing(2, 5), Sizing(1, 2)], derived, LIMITS),
     )
 
 
@@ -78,6 +75,22 @@ def test_the_page_needs_nothing_from_elsewhere_and_shows_every_plot() -> None:
     assert all(title in text for title in titles)
     assert "400 operations a second is the highest rate that met every objective" in text
     assert "predicted 500, +25%" in text
+
+
+def test_maps_of_a_sweep_show_each_point_beside_the_derived_one_at_the_same_moment() -> None:
+    derived, other = Sizing(1, 5), Sizing(2, 5)
+    pairs = [
+        Pair(
+            other,
+            Loads(a_step(900, served=500 * pace, refused=2000), a_step(300, p99_ms=20 * pace)),
+            Loads(a_step(900, served=400 * pace), a_step(300, p99_ms=25 * pace)),
+        )
+        for pace in (0.5, 0.8, 0.9, 1, 1.1, 2)
+    ]
+    text = page([replace(a_sweep(), sweep=judged(pairs, [other], derived, LIMITS))])
+    for title, share in (("Served under overload, %", 80), ("p99 below the knee, %", 125)):
+        drawn = text[text.index(title) :].partition("</svg>")[0]
+        assert re.findall(r">(\d+)</text>", drawn)[:2] == ["100", str(share)]
 
 
 def test_who_passes_is_told_so_and_who_fails_why() -> None:

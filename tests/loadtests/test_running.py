@@ -1,6 +1,7 @@
 """Load tests against a real server: what the open loop sees, the command's exit codes, and books that were tampered with."""
 
 import asyncio
+import gc
 import io
 import json
 import math
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import httpx
 import psycopg
@@ -28,11 +30,13 @@ from loadtests.__main__ import app
 from loadtests.api import Api, UnreachableError
 from loadtests.consistency import Check
 from loadtests.deployment import Deployment, Sizing
+from loadtests.exchanges import Operation
 from loadtests.measuring import Bench, bench
 from loadtests.objectives import Objectives
 from loadtests.offering import Outcome
 from loadtests.results import Judged, Result
-from loadtests.scenarios import SCENARIOS
+from loadtests.scenarios import SCENARIOS, Scenario
+from loadtests.scenarios.operations import read_product
 from loadtests.shop import Attempt, Shop
 from loadtests.steps import Step
 from tests.loadtests.made import a_step
@@ -222,6 +226,7 @@ async def test_the_command_fails_by_its_objectives_and_says_by_which(
     lines = output.splitlines()
     assert (code, [line for line in lines if line.startswith("FAIL")]) == (1, lines[-1:]), errors
     assert lines[-1].startswith("FAIL    p99_ms:")
+    assert any(line.startswith("Run, mixed: 30 operations a second were offered for 3 s; p99") for line in lines)
     (found,) = results.read([tmp_path / "run.json"])
     assert (found.steps[0].step.errors, problems(found.checks), len(found.checks)) == ({}, [], 5)
     assert (tmp_path / "report.html").stat().st_size > 10_000
@@ -413,14 +418,45 @@ def test_a_sweep_of_the_derived_point_alone_compares_nothing_and_says_so(monkeyp
         a_sweep(monkeypatch, deployment, measure, [Sizing(1, 5)])
 
 
+def test_two_servers_are_offered_the_same_at_the_same_moment_and_their_books_are_one(deployment: Deployment) -> None:
+    with bench(deployment, SCENARIOS["hot-sku"]) as ready:
+        first, second = (replace(ready, shop=shop) for shop in ready.shop.halves)
+        began = time.monotonic()
+        steps = first.measure_beside(second, 20, 3, 1)
+        took_seconds = time.monotonic() - began
+        assert [step.errors for step in steps] == [{}, {}]
+        assert steps[0].offered == steps[1].offered == len(ready.shop.attempts) / 2 > 30
+        assert took_seconds < 5
+        skus = [set(shop.own_skus) for shop in ready.shop.halves]
+        assert not skus[0] & skus[1]
+        assert {attempt.sku for attempt in ready.shop.attempts} & skus[0]
+        assert {attempt.sku for attempt in ready.shop.attempts} & skus[1]
+        assert problems(ready.checked()) == []
+
+
+def test_no_garbage_is_collected_while_requests_are_due(deployment: Deployment) -> None:
+    seen = []
+
+    def look(shop: Shop, chance: Random) -> Operation:
+        seen.append(gc.isenabled())
+        yield from read_product(shop, chance)
+
+    with bench(deployment, Scenario("looking", "", ((1, look),))) as ready:
+        ready.measure(20, 1, 1)
+    assert (set(seen), gc.isenabled()) == ({False}, True)
+
+
 def a_sweep(
     monkeypatch: pytest.MonkeyPatch, deployment: Deployment, measure: Callable[[Bench, float, float, int], Step], points: list[Sizing]
 ) -> Result:
     """A sweep whose steps are made up."""
 
     class Here:
+        # One after the other: what is measured here is nothing.
+        holds = False
+
         @staticmethod
-        def running(_: Sizing | None = None) -> AbstractContextManager[Deployment]:
+        def running(_: Sizing | None = None, *, limit_percent: int) -> AbstractContextManager[Deployment]:  # noqa: ARG004 - made up
             return nullcontext(replace(deployment, database_url=None))
 
     monkeypatch.setattr(local, "machine", lambda **_: nullcontext(Here()))

@@ -1,4 +1,4 @@
-"""The sweep: the derived point next to every other one, compared in pairs, with a verdict that holds the interval's bound."""
+"""The sweep: the derived point beside every other one at the same moment, compared in pairs, with a verdict that holds the interval's bound."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pytest
 from loadtests.bootstrap import FEWEST_VALUES
 from loadtests.deployment import Sizing
 from loadtests.objectives import Objectives
-from loadtests.sweep import Swept, Visit, judged, visits
+from loadtests.sweep import Loads, Pair, Swept, judged, pairs
 from tests.loadtests.made import a_step
 
 DERIVED, OTHER = Sizing(1, 5), Sizing(2, 5)
@@ -18,37 +18,40 @@ ROUNDS = (-0.01, -0.004, -0.002, 0.002, 0.004, 0.01)
 LIMITS = Objectives(p99_ms=250, refused_rate=0.01, error_rate=0.001)
 
 
-def a_visit(
-    point: Sizing, group: int, throughput: float, p99_ms: float = 20, *, void: str = "", refused: float = 0.2, refused_below: float = 0
-) -> Visit:
-    return Visit(
-        point,
-        group,
+def loads(throughput: float, p99_ms: float = 20, *, void: str = "", refused: float = 0.2, refused_below: float = 0) -> Loads:
+    return Loads(
         overload=a_step(1000, served=throughput, void=void, refused=round(9000 * refused)),
         normal=a_step(100, p99_ms=p99_ms, refused=round(900 * refused_below)),
     )
 
 
+def a_pair(derived: Loads, other: Loads, sizing: Sizing = OTHER) -> Pair:
+    return Pair(sizing, derived, other)
+
+
 def compared(
     *, throughput: float, p99: float = 1.0, off: Sequence[float] = ROUNDS, p99_off: Sequence[float] | None = None, **ours: float
 ) -> Swept:
-    """A sweep in which the derived point's throughput and p99 are so much of the other's, and off by a little each round."""
-    found = [a_visit(OTHER, number, 1000) for number, _ in enumerate(off)]
-    found += [
-        a_visit(DERIVED, number, 1000 * throughput * (1 + error), 20 * p99 * (1 + p99_error), **ours)  # type: ignore[arg-type] # what was refused
-        for number, (error, p99_error) in enumerate(zip(off, p99_off or off, strict=True))
+    """A sweep in which the derived point's throughput and p99 are so much of the other's, and off by a little in each pair."""
+    found = [
+        a_pair(loads(1000 * throughput * (1 + error), 20 * p99 * (1 + p99_error), **ours), loads(1000))  # type: ignore[arg-type] # what was refused
+        for error, p99_error in zip(off, p99_off or off, strict=True)
     ]
     return judged(found, [OTHER], DERIVED, LIMITS)
 
 
-def test_every_round_visits_every_other_point_once_next_to_the_derived_one_in_an_order_of_its_own() -> None:
+def test_every_round_compares_every_other_point_once_in_an_order_of_its_own() -> None:
     others = [Sizing(workers, pool) for workers in (1, 2) for pool in (2, 4, 10)][:5]
-    found = list(visits(others, DERIVED, 4, lambda point, group: a_visit(point, group, 100)))
-    groups = [[visit.sizing for visit in found if visit.group == group] for group in sorted({visit.group for visit in found})]
-    assert all(DERIVED in group and len(group) in (2, 3) for group in groups)
-    rounds = [[point for group in groups[first : first + 3] for point in group if point != DERIVED] for first in range(0, 12, 3)]
+    found = list(pairs(others, 4, lambda point, _: a_pair(loads(100), loads(100), point)))
+    rounds = [[pair.sizing for pair in found[first : first + 5]] for first in range(0, 20, 5)]
     assert all(sorted(order, key=str) == sorted(others, key=str) for order in rounds)
     assert len({str(order) for order in rounds}) > 1
+
+
+def test_every_pair_has_a_number_of_its_own() -> None:
+    numbers: list[int] = []
+    list(pairs([OTHER, Sizing(1, 2)], 3, lambda _, number: numbers.append(number)))
+    assert numbers == list(range(6))
 
 
 @pytest.mark.parametrize(("ours", "outcome"), [(1.1, "shown"), (1.0, "shown"), (0.97, "shown"), (0.95, "not shown"), (0.90, "refuted")])
@@ -92,9 +95,8 @@ def test_fewer_rounds_than_an_interval_needs_show_nothing_and_refute_nothing() -
         assert f"2 x 5 was compared 5 times under an overload of which 5% to 40% was refused, {FEWEST_VALUES} are needed" in swept.verdict
 
 
-def test_a_slow_group_that_hits_both_changes_no_ratio() -> None:
-    speeds = [1000, 400, 1000, 700, 300, 900]
-    found = [a_visit(point, number, speed) for number, speed in enumerate(speeds) for point in (DERIVED, OTHER)]
+def test_a_slow_moment_that_hits_both_changes_no_ratio() -> None:
+    found = [a_pair(loads(speed), loads(speed)) for speed in (1000, 400, 1000, 700, 300, 900)]
     swept = judged(found, [OTHER], DERIVED, LIMITS)
     (ratio,) = [cell.throughput_ratio for cell in swept.cells if cell.throughput_ratio is not None]
     assert (ratio.low, ratio.high, swept.outcome) == (1, 1, "shown")
@@ -114,19 +116,24 @@ def test_a_p99_above_the_knee_is_not_compared() -> None:
     assert (swept.outcome, "the p99 was compared with that of 2 x 5 0 times below the knee" in swept.verdict) == ("not shown", True)
 
 
-def test_a_derived_point_that_was_never_measured_shows_nothing() -> None:
-    for found in ([a_visit(OTHER, 1, 100)], []):
-        swept = judged(found, [OTHER], DERIVED, LIMITS)
-        assert (swept.outcome, "1 x 5 was never measured" in swept.verdict) == ("not shown", True)
+def test_points_that_were_never_measured_show_nothing() -> None:
+    swept = judged([], [OTHER], DERIVED, LIMITS)
+    assert swept.outcome == "not shown"
+    assert all(f"{point} was never measured" in swept.verdict for point in (DERIVED, OTHER))
 
 
-def test_a_visit_that_came_to_nothing_is_none() -> None:
-    assert list(visits([OTHER], DERIVED, 2, lambda *_: None)) == []
+def test_a_pair_that_came_to_nothing_is_none() -> None:
+    assert list(pairs([OTHER], 2, lambda *_: None)) == []
 
 
-def test_visits_that_were_void_do_not_count_and_a_point_of_which_all_were_leaves_the_best_unknown() -> None:
-    ours = [a_visit(DERIVED, number, 100) for number in range(7)]
-    theirs = [a_visit(OTHER, number, 5000 if number == 6 else 90, void="late" if number == 6 else "") for number in range(7)]
-    assert judged([*ours, *theirs], [OTHER], DERIVED, LIMITS).outcome == "shown"
-    swept = judged([*ours, *theirs, a_visit(Sizing(4, 50), 1, 9000, void="late")], [OTHER, Sizing(4, 50)], DERIVED, LIMITS)
+def test_steps_that_were_void_do_not_count_and_a_point_of_which_all_were_leaves_the_best_unknown() -> None:
+    found = [a_pair(loads(100), loads(90)) for _ in range(6)] + [a_pair(loads(100), loads(5000, void="late"))]
+    assert judged(found, [OTHER], DERIVED, LIMITS).outcome == "shown"
+    far = Sizing(4, 50)
+    swept = judged([*found, a_pair(loads(100), loads(9000, void="late"), far)], [OTHER, far], DERIVED, LIMITS)
     assert (swept.outcome, "4 x 50 was never measured" in swept.verdict) == ("not shown", True)
+
+
+def test_the_derived_point_is_the_median_of_all_its_pairs() -> None:
+    swept = judged([a_pair(loads(100), loads(90)), a_pair(loads(300), loads(90), Sizing(1, 2))], [OTHER, Sizing(1, 2)], DERIVED, LIMITS)
+    assert {str(cell.sizing): cell.throughput for cell in swept.cells} == {"1 x 5": 200, "2 x 5": 90, "1 x 2": 90}
