@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
-from statistics import NormalDist, median
+from statistics import median
 
 from app.capacity.inputs import LARGEST_POOL, SMALLEST_POOL
 from loadtests.samples import ServerSide
@@ -12,10 +11,6 @@ from loadtests.steps import Step
 LOW_LOAD = 0.5
 """Up to this share of its CPU limit a deployment is under low load."""
 
-_PERIOD_SECONDS = 0.1
-"""In which the kernel grants a CPU limit (Kubernetes' `cpuCFSQuotaPeriod`)."""
-
-_ENOUGH = NormalDist().inv_cdf(19 / 20)
 _BUSY = 0.8
 _THROTTLED = 0.1
 _LONG_LAG_MS = 20.0
@@ -29,7 +24,7 @@ class Prediction:
         cpu_per_operation_ms: what one more operation costs the workers.
         idle_cores: what they use without any.
         hold_per_operation_ms: how long one more operation holds connections, all its requests together.
-        by_cpu: operations a second for which, with Poisson arrivals, the CPU limit is enough in nineteen of twenty periods.
+        by_cpu: operations a second for which the CPU limit is enough, with those to spare that latencies need.
         by_pool: operations a second that the pools allow; None of operations that need no connection.
     """
 
@@ -45,18 +40,16 @@ class Prediction:
         return self.by_cpu if self.by_pool is None else min(self.by_cpu, self.by_pool)
 
 
-def predicted(steps: Sequence[Step], beside: Sequence[Step] = ()) -> Prediction | None:
+def predicted(steps: Sequence[Step], beside: Sequence[Step] = (), *, spare_per_second: float = 0) -> Prediction | None:
     """Predict the capacity from the steps at low load; None when fewer than two can be used, or say nothing.
 
     CPU use is a straight line over the rate (utilisation law): a constant that is there without requests, and the cost of each. Connections are busy for
     arrival rate x hold time (Little's law), and all of them can be at most.
 
-    Not all of a CPU limit can be used: it is granted anew in each period, and Poisson arrivals need more than on average in half of these. So much of it is
-    kept free, in proportion to the root of what arrives (square-root staffing, Halfin and Whitt 1981), that it is enough in nineteen of twenty.
-
     Args:
         steps: at low load, all of them: they tell the constant.
         beside: of them, those that were measured next to what is predicted, when the machine had its pace: they tell the cost; all unless given.
+        spare_per_second: operations that each pod must be able to serve beside those that come, so that the queue for the CPU stays short.
     """
     low = [
         (step, step.server)
@@ -77,15 +70,9 @@ def predicted(steps: Sequence[Step], beside: Sequence[Step] = ()) -> Prediction 
         cpu_per_operation_ms=cost * 1000,
         idle_cores=constant,
         hold_per_operation_ms=hold_ms,
-        by_cpu=last.pods * _allowed((last.cpu_limit - constant) / last.pods, cost),
+        by_cpu=max(0.0, (last.cpu_limit - constant) / cost - last.pods * spare_per_second),
         by_pool=last.pool_size * 1000 / hold_ms if hold_ms else None,
     )
-
-
-def _allowed(cores: float, cost: float) -> float:
-    """Operations a second at `cost` seconds each: the rate x with x T cost + z cost sqrt(x T) = cores T, in periods T of the CPU limit."""
-    root = (sqrt(_ENOUGH * _ENOUGH + 4 * cores * _PERIOD_SECONDS / cost) - _ENOUGH) / 2
-    return root * root / _PERIOD_SECONDS
 
 
 def binding(step: Step) -> str:

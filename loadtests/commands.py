@@ -25,8 +25,9 @@ from loadtests.steps import Step
 if TYPE_CHECKING:
     from loadtests.local import Machine
 
-CALIBRATION = (2.0, 4.0, 3.0, 5.0)
-"""Times the rate of the first step, in bursts: a low load, at which each operation costs what it costs under a high one."""
+CALIBRATION = (4.0, 0.5, 3.0, 5.0)
+"""Times the rate of the first step, in bursts: a low load, at which each operation costs what it costs under a high one. The lowest tells what is used without
+any."""
 
 _LOW_SECONDS = 4.0
 _SETTLE_SECONDS = 0.5
@@ -152,7 +153,7 @@ def _knee(
         time.sleep(_SETTLE_SECONDS)
         return knees.Tried(judged.step, judged.failures, low)
 
-    predicted = capacity.predicted(calibration)
+    predicted = capacity.predicted(calibration, spare_per_second=limits.spare_per_second)
     first = start if predicted is None else min(max(start, predicted.rate / knees.FACTOR**2), knees.MOST_RATE)
     precision = _SKETCH_PRECISION if is_sketch else knees.PRECISION
     tried: list[knees.Tried] = []
@@ -165,7 +166,7 @@ def _knee(
             raise
         cut_short = str(error)
     calibration += [each.low for each in tried if each.low]
-    found = knees.found(tried, calibration)
+    found = knees.found(tried, calibration, limits)
     seen = [(judged.step.rate, judged.step.server) for judged in steps if judged.step.server]
     highest = max(seen, key=lambda pair: pair[0], default=None)
     took_seconds = time.monotonic() - began

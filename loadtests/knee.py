@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loadtests import capacity, usl
+from loadtests.objectives import Objectives
 from loadtests.steps import Step
 
 FACTOR = 2.0
@@ -76,12 +77,13 @@ def search(measure: Callable[[float], Tried], start: float, *, precision: float 
         rate = _next(low, high)
 
 
-def found(tried: Sequence[Tried], calibration: Sequence[Step]) -> Knee:
+def found(tried: Sequence[Tried], calibration: Sequence[Step], limits: Objectives) -> Knee:
     """Sum a search up.
 
     Args:
         tried: every step.
         calibration: all steps at low load, for the prediction.
+        limits: what they had to keep.
     """
     passed = {item.step.rate for item in tried if not item.failures}
     rate = max(passed, default=0.0)
@@ -95,7 +97,7 @@ def found(tried: Sequence[Tried], calibration: Sequence[Step]) -> Knee:
         first_failed=above[0].step.rate if above else None,
         failures=above[0].failures if above else [],
         binding=capacity.binding(above[0].step) if above else "none: no rate that was tried failed",
-        prediction=capacity.predicted(calibration, _beside(tried, rate)),
+        prediction=capacity.predicted(calibration, _beside(tried, rate), spare_per_second=limits.spare_per_second),
         usl=law,
         most=law.most / per_operation if law and per_operation and math.isfinite(law.most) else None,
     )

@@ -202,7 +202,7 @@ def _cross_checks(knee: Knee) -> str:
         lines.append(
             f"Predicted from low load: one more operation costs the workers {found.cpu_per_operation_ms:.3f} ms of CPU, beside"
             f" {found.idle_cores:.3f} cores that are always used, and holds a connection for {found.hold_per_operation_ms:.2f} ms."
-            f" So, with Poisson arrivals, the CPU limit is enough for {found.by_cpu:.0f} operations a second in nineteen of twenty periods, and {pool}."
+            f" So the CPU limit is enough for {found.by_cpu:.0f} operations a second with the latencies that are wanted, and {pool}."
         )
     if knee.usl is not None:
         law = knee.usl

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from loadtests.objectives import Objectives
 from loadtests.samples import ServerSide
 from loadtests.steps import Latencies, Step
 
@@ -34,10 +35,9 @@ def a_server(**fields: Any) -> ServerSide:
     return ServerSide(**usual | fields)
 
 
-def calibration(predicted: float) -> list[Step]:
-    """Steps at low load, of a server of one core of which they predict so many operations a second."""
-    # In a tenth of a second there are so many, and 1.645 standard deviations more (of a Poisson distribution).
-    cost = 0.1 / (predicted / 10 + 1.645 * (predicted / 10) ** 0.5)
+def calibration(predicted: float, limits: Objectives) -> list[Step]:
+    """Steps at low load, of a server of one core of which they predict so many operations a second with these limits."""
+    cost = 1 / (predicted + limits.spare_per_second)
     return [a_step(rate, server=a_server(cpu_cores=rate * cost)) for rate in (50, 100)]
 
 

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from loadtests.capacity import binding, predicted, sizing_faults
 from loadtests.knee import PRECISION, Tried, found, search
+from loadtests.objectives import Objectives
 from loadtests.steps import Step
 from tests.loadtests.made import a_server, a_step
+
+LIMITS = Objectives()
 
 
 def a_server_that_breaks_at(knee: float, tried: list[float]) -> Callable[[float], Tried]:
@@ -27,7 +30,7 @@ def a_server_that_breaks_at(knee: float, tried: list[float]) -> Callable[[float]
 def test_the_knee_is_found_to_its_precision_in_few_steps(knee: float) -> None:
     rates: list[float] = []
     tried = list(search(a_server_that_breaks_at(knee, rates), 50))
-    result = found(tried, [])
+    result = found(tried, [], LIMITS)
     assert result.rate <= knee
     assert result.first_failed is not None
     assert knee < result.first_failed <= result.rate * PRECISION
@@ -42,11 +45,11 @@ def test_one_hiccup_is_no_knee() -> None:
         tried = sound(rate)
         return Tried(tried.step, ["a hiccup"]) if len(rates) == 2 else tried
 
-    assert found(list(search(measure, 50)), []).rate > 450
+    assert found(list(search(measure, 50)), [], LIMITS).rate > 450
 
 
 def test_a_server_that_meets_nothing_has_no_knee() -> None:
-    result = found(list(search(a_server_that_breaks_at(0.5, []), 50)), [])
+    result = found(list(search(a_server_that_breaks_at(0.5, []), 50)), [], LIMITS)
     assert (result.rate, result.failures) == (0, ["p99_ms: over"])
 
 
@@ -56,29 +59,52 @@ def test_low_load_predicts_what_the_cpu_limit_allows() -> None:
     assert prediction is not None
     assert prediction.cpu_per_operation_ms == pytest.approx(0.8)
     assert prediction.idle_cores == pytest.approx(0.02)
-    # In a tenth of a second there are 0.098 s of CPU: for so many operations, and 1.645 standard deviations (of a Poisson distribution) more.
-    operations = prediction.rate / 10
-    assert (operations + 1.645 * operations**0.5) * 0.0008 == pytest.approx(0.098, rel=1e-3)
+    assert prediction.rate == pytest.approx(0.98 / 0.0008)
+
+
+def test_the_prediction_keeps_free_what_latencies_need() -> None:
+    steps = [a_step(rate, server=a_server(cpu_cores=0.001 * rate)) for rate in (100, 200)]
+    limits = Objectives(p50_ms=25, p95_ms=100, p99_ms=250)
+    prediction = found([Tried(step, []) for step in steps], steps, limits).prediction
+    assert prediction is not None
+    # 95 % of the times in an M/M/1 queue are below 100 ms when it can serve 30 a second more than come: exp(-30 x 0.1) is 5 %.
+    assert prediction.rate == pytest.approx(1000 - 29.96, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("limits", "spare"),
+    [(Objectives(), 0), (Objectives(p50_ms=10), 69.3), (Objectives(p99_ms=100, p95_ms=1000), 46.1), (Objectives(refused_rate=0.01), 0)],
+)
+def test_the_strictest_latency_says_how_much_that_is(limits: Objectives, spare: float) -> None:
+    assert limits.spare_per_second == pytest.approx(spare, abs=0.1)
+
+
+def test_a_server_that_cannot_meet_its_latencies_at_any_rate_is_predicted_to_serve_nothing() -> None:
+    steps = [a_step(rate, server=a_server(cpu_cores=0.1 * rate)) for rate in (1, 2)]
+    prediction = predicted(steps, spare_per_second=30)
+    assert prediction is not None
+    assert prediction.rate == 0
 
 
 @given(st.floats(0.1, 8), st.floats(0.0001, 0.01))
 def test_more_pods_are_predicted_to_serve_as_many_times_more(cores: float, cost: float) -> None:
     def rate(pods: int) -> float:
         prediction = predicted(
-            [a_step(rate, server=a_server(pods=pods, cpu_limit=pods * cores, cpu_cores=cost * rate, hold_mean_ms=0)) for rate in (1, 2)]
+            [a_step(rate, server=a_server(pods=pods, cpu_limit=pods * cores, cpu_cores=cost * rate, hold_mean_ms=0)) for rate in (1, 2)],
+            spare_per_second=cores / cost / 10,
         )
         assert prediction is not None
         return prediction.rate
 
     assert rate(3) == pytest.approx(3 * rate(1))
-    assert rate(1) < cores / cost
+    assert rate(1) == pytest.approx(0.9 * cores / cost)
 
 
 def test_a_machine_that_changes_its_pace_is_predicted_by_the_steps_beside_the_knee() -> None:
     before = [a_step(rate, server=a_server(cpu_cores=0.0005 * rate)) for rate in (100, 200)]
     later = [a_step(rate, server=a_server(cpu_cores=0.001 * rate)) for rate in (100, 200, 300)]
     tried = [Tried(a_step(400 + number), [] if number < 2 else ["too slow"], low) for number, low in enumerate(later)]
-    prediction = found(tried, [*before, *later]).prediction
+    prediction = found(tried, [*before, *later], LIMITS).prediction
     assert prediction is not None
     assert prediction.cpu_per_operation_ms == pytest.approx(1, rel=0.05)
 

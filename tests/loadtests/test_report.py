@@ -29,7 +29,7 @@ def a_run(**fields: object) -> Result:
 def a_knee() -> Result:
     steps = [a_step(rate, served=min(rate, 400), p99_ms=20 if rate <= 400 else 900) for rate in (100, 200, 400, 800)]
     tried = [Tried(step, [] if step.rate <= 400 else ["p99_ms: 900, over 100"]) for step in steps]
-    low = calibration(500)
+    low = calibration(500, LIMITS)
     kept = [Judged(step, check(step, LIMITS)) for step in steps]
     return Result(
         command="knee",
@@ -38,7 +38,7 @@ def a_knee() -> Result:
         objectives=LIMITS,
         steps=kept,
         calibration=low,
-        knee=found(tried, low),
+        knee=found(tried, low, LIMITS),
     )
 
 
@@ -121,7 +121,7 @@ def test_what_could_not_be_told_is_neither_passed_nor_failed() -> None:
 
 def test_a_page_of_which_nothing_was_served_still_has_its_tables() -> None:
     step = a_step(p99_ms=None, served=0)
-    text = page([replace(a_knee(), steps=[Judged(step, check(step, LIMITS))], knee=found([Tried(step, ["p99_ms: over"])], []))])
+    text = page([replace(a_knee(), steps=[Judged(step, check(step, LIMITS))], knee=found([Tried(step, ["p99_ms: over"])], [], LIMITS))])
     assert "no rate that was tried met the objectives" in text
 
 

@@ -33,8 +33,8 @@ def a_knee(*, predicted: float, top: Sequence[Step] | None = None, **fields: obj
     """A knee at 400 a second, or steps of one's own, of a server of which low load predicts so much."""
     steps = [a_step(rate, p99_ms=20 if rate <= 400 else 900, **fields) for rate in (200, 400, 800)] if top is None else list(top)  # type: ignore[arg-type] # of Step
     kept = [Judged(step, check(step, LIMITS)) for step in steps]
-    low = calibration(predicted)
-    knee = found([Tried(judged.step, judged.failures) for judged in kept], low)
+    low = calibration(predicted, LIMITS)
+    knee = found([Tried(judged.step, judged.failures) for judged in kept], low, LIMITS)
     return Result(command="knee", description="a pod", scenario="mixed", objectives=LIMITS, steps=kept, calibration=low, knee=knee)
 
 
@@ -112,6 +112,6 @@ def test_a_knee_takes_at_most_five_minutes_unless_its_steps_were_made_longer() -
 
 def test_a_knee_that_low_load_cannot_predict_is_no_proof() -> None:
     steps = [Judged(step, check(step, LIMITS)) for step in (a_step(400), a_step(800, p99_ms=900))]
-    knee = found([Tried(judged.step, judged.failures) for judged in steps], [])
+    knee = found([Tried(judged.step, judged.failures) for judged in steps], [], LIMITS)
     (reason,) = replace(a_knee(predicted=400), steps=steps, knee=knee).untold
     assert reason.startswith("low load predicts nothing")
