@@ -117,7 +117,7 @@ def sweep(
     workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2",
     pools: Annotated[str, typer.Option(help="Pool sizes, with commas.")] = "2,5,10",
     rounds: Annotated[
-        int, typer.Option(min=1, help="How often each point is compared, half a minute each; fewer than six prove nothing.")
+        int, typer.Option(min=1, help="How often each point is compared, 25 seconds each; fewer than six prove nothing.")
     ] = 12,
     overload_rate: Annotated[
         float, typer.Option(min=1, max=MOST_RATE, help="Operations a second, to be a little more than can be served; changed until it is.")
@@ -213,11 +213,13 @@ def _end(found: Sequence[Result], output: Path) -> NoReturn:
 
 def _say_and_exit(found: Sequence[Result], file: Path) -> NoReturn:
     """The last lines, and the exit code: what surely does not hold outweighs what cannot be told."""
-    for line in summary(found):
-        _console.print(line, markup=False)
-    _console.print(f"report  {file}")
     failures = [failure for result in found for failure in result.failures]
     untold = [reason for result in found for reason in result.untold]
+    for line in summary(found):
+        # A verdict that is a reason below need not stand here too.
+        if not any(reason in line for reason in (*failures, *untold)):
+            _console.print(line, markup=False)
+    _console.print(f"report  {file}")
     for failure in failures:
         _console.print(f"FAIL    {failure}", markup=False)
     for reason in untold:

@@ -49,7 +49,8 @@ def predicted(steps: Sequence[Step], beside: Sequence[Step] = (), *, spare_per_s
     Args:
         steps: at low load, all of them: they tell the constant.
         beside: of them, those that were measured next to what is predicted, when the machine had its pace: they tell the cost; all unless given.
-        spare_per_second: operations that each pod must be able to serve beside those that come, so that the queue for the CPU stays short.
+        spare_per_second: requests that must be able to be served beside those that come, so that a queue for the CPU stays short. There is one for each worker
+            that has a core, and at least one a pod.
     """
     low = [
         (step, step.server)
@@ -65,12 +66,13 @@ def predicted(steps: Sequence[Step], beside: Sequence[Step] = (), *, spare_per_s
         return None
     last = near[-1][1]
     requests = _requests_per_operation(steps)
+    queues = max(last.pods, min(last.workers, int(last.cpu_limit)))
     hold_ms = median(server.hold_mean_ms * server.holds_per_request for _, server in near) * requests
     return Prediction(
         cpu_per_operation_ms=cost * 1000,
         idle_cores=constant,
         hold_per_operation_ms=hold_ms,
-        by_cpu=max(0.0, (last.cpu_limit - constant) / cost - last.pods * spare_per_second),
+        by_cpu=max(0.0, (last.cpu_limit - constant) / cost - queues * spare_per_second / requests),
         by_pool=last.pool_size * 1000 / hold_ms if hold_ms else None,
     )
 

@@ -1,5 +1,6 @@
 """The commands' work: steps in their order, with a progress bar, summed up as results."""
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from loadtests import capacity, objectives
 from loadtests import knee as knees
 from loadtests import sweep as sweeps
 from loadtests.api import UnreachableError
-from loadtests.arrivals import Arrivals
+from loadtests.arrivals import BURST, Arrivals
 from loadtests.deployment import Deployment, Sizing
 from loadtests.measuring import Bench, bench
 from loadtests.objectives import Objectives
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
     from loadtests.local import Machine
 
 CALIBRATION = (4.0, 0.5, 3.0, 5.0)
-"""Times the rate of the first step, in bursts: a low load, at which each operation costs what it costs under a high one. The lowest tells what is used without
-any."""
+"""Times the rate of the first step, in bursts: a low load, at which each operation costs what it costs under a high one. The lowest tells the CPU
+that is used without operations."""
 
 _LOW_SECONDS = 4.0
 _SETTLE_SECONDS = 0.5
 _PRIMER_SECONDS = 2.0
 _SKETCH_PRECISION = 1.25
 
-_AIMED_AT_LEAST, _AIMED_AT_MOST = 0.15, 0.3
+_AIMED_AT_LEAST, _AIMED_AT_MOST = 0.2, 0.35
 """What the derived point is to refuse under overload: within what counts, with room for a machine that changes its pace and a point that serves more."""
 _OVERLOAD_FACTOR = 1.2
 _MOST_SEARCHES = 20
@@ -101,7 +102,7 @@ def sweep(
     seconds: float,
     console: Console,
 ) -> Result:
-    """Every point once a round, at the same moment as the derived one."""
+    """Every point once a round, beside the derived one."""
     from loadtests.local import machine
 
     with console.status("starting PostgreSQL …"), machine(max_connections=_connections(points)) as here:
@@ -137,7 +138,7 @@ def _knee(
     bursts = replace(ready, kind="bursts")
     calibration: list[Step] = []
     for factor in CALIBRATION:
-        calibration.append(watched.step(bursts, factor * start, seconds, seed))
+        calibration.append(watched.step(bursts, _in_two_bursts(factor * start, seconds), seconds, seed))
         if unmeasured := [str(finding) for finding in objectives.check(calibration[0], limits) if not finding.is_measured]:
             raise UnmeasuredError("; ".join(unmeasured))
     steps: list[Judged] = []
@@ -145,7 +146,7 @@ def _knee(
     def measure(rate: float) -> knees.Tried:
         # What an operation costs changes with the machine's pace: beside each step, so that both are of the same.
         factor = CALIBRATION[len(steps) % len(CALIBRATION)]
-        low = None if is_sketch else watched.step(bursts, factor * start, _LOW_SECONDS, seed + len(steps))
+        low = None if is_sketch else watched.step(bursts, _in_two_bursts(factor * start, _LOW_SECONDS), _LOW_SECONDS, seed + len(steps))
         judged = _judged(watched.step(ready, rate, seconds, seed + len(steps)), limits)
         watched.say(judged)
         steps.append(judged)
@@ -186,6 +187,11 @@ def _knee(
     )
 
 
+def _in_two_bursts(rate: float, seconds: float) -> float:
+    """A rate, or one of which two bursts come: the first is in the second that is not counted."""
+    return max(rate, 2 * BURST / seconds)
+
+
 def _sweep(
     here: "Machine",
     points: Sequence[Sizing],
@@ -207,30 +213,40 @@ def _sweep(
         others = [point for point in dict.fromkeys(points) if point != derived]
         if not others:
             raise UnmeasuredError(f"{derived} is what the plan derives here, and there is nothing to compare it with; name other sizes")
-        pair = partial(watched.pair, at_once=here.holds)
+        pair = partial(watched.pair, at_once=here.holds_two)
         steps: list[Judged] = []
+        absent: set[Sizing] = set()
         rate = overload
 
         def measure(point: Sizing, number: int) -> sweeps.Pair | None:
             nonlocal rate
+            if point in absent:
+                return None
             note = f"{derived} beside {point}, pair {number + 1}"
+            # What being the first is worth, to start or to be sent to, is not always the same one's.
+            ours, theirs = (0, 1) if number % 2 else (1, 0)
+            sizes = (derived, point) if number % 2 else (point, derived)
             try:
-                with running(derived) as ours, running(point) as theirs:
+                with ExitStack() as servers:
+                    one, other = (servers.enter_context(running(size)) for size in sizes)
                     first, second = ready.shop.halves
-                    benches = replace(ready, deployment=ours, shop=first), replace(ready, deployment=theirs, shop=second)
+                    benches = replace(ready, deployment=one, shop=first), replace(ready, deployment=other, shop=second)
                     # Until every connection has prepared its statements: the more there are the longer that takes, and it is over once.
                     pair(benches, rate, _PRIMER_SECONDS, number, f"{note}, first requests")
                     if not steps:
                         search = f"{note}, looking for an overload"
-                        rate = _more_than_can_be_served(lambda rate: pair(benches, rate, _PRIMER_SECONDS, number, search)[0], rate)
+                        rate = _more_than_can_be_served(lambda rate: pair(benches, rate, _PRIMER_SECONDS, number, search)[ours], rate)
                     normals = pair(benches, normal, seconds, number, note)
                     overloads = pair(benches, rate, seconds, number, note)
-            except UnreachableError as error:
-                console.print(f"{note}: {error}", markup=False)
+            except (UnreachableError, OSError, subprocess.TimeoutExpired) as error:
+                # What was measured shall not be lost with it.
+                console.print(f"{note}: {error}; {point} is left out from here on", markup=False)
+                absent.add(point)
                 return None
             steps.extend(Judged(step, []) for step in (*normals, *overloads))
-            rate = _nearer_to_an_overload(rate, overloads[0])
-            return sweeps.Pair(point, *map(sweeps.Loads, overloads, normals))
+            rate = _nearer_to_an_overload(rate, overloads[ours])
+            loads = [sweeps.Loads(overload=high, normal=low) for high, low in zip(overloads, normals, strict=True)]
+            return sweeps.Pair(point, derived=loads[ours], other=loads[theirs])
 
         found = list(sweeps.pairs(others, rounds, measure))
         return Result(
@@ -239,7 +255,7 @@ def _sweep(
             scenario=scenario.name,
             objectives=limits,
             steps=steps,
-            sweep=sweeps.judged(found, others, derived, limits),
+            sweep=sweeps.judged(found, others, derived, limits, at_once=here.holds_two),
             checks=ready.checked(),
             took_seconds=time.monotonic() - began,
         )

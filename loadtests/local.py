@@ -53,6 +53,11 @@ class Machine:
     holds: bool
     awake: bool
 
+    @property
+    def holds_two(self) -> bool:
+        """Whether two servers can be loaded at the same moment without taking from each other, or from what loads them."""
+        return self.holds and len(os.sched_getaffinity(self.postmaster) - {self.server_core}) > 0
+
     @contextmanager
     def running(self, sizing: Sizing | None = None, *, limit_percent: int = LIMIT_PERCENT) -> Iterator[Deployment]:
         """A server that is ready.
@@ -62,12 +67,14 @@ class Machine:
             limit_percent: its CPU limit, of a core, where it can be held to it.
 
         Raises:
-            UnreachableError: it did not start.
+            UnreachableError: it did not start, or cannot be held to the limit.
         """
         command = SERVE if sizing is None else (sys.executable, "-m", "loadtests.sized", str(sizing.workers), str(sizing.pool))
         limit = f"{limit_percent * 10}m" if self.holds else "1"
         with ExitStack() as stack:
             group = stack.enter_context(cpu_quota(limit_percent))
+            if self.holds and group is None:
+                raise UnreachableError("no control group can be made for it, though one could be before")
             variables = {**self.variables, "APP_CPU_LIMIT": limit}
             try:
                 server = stack.enter_context(serving(command, variables, "/healthz", cores={self.server_core}, group=group))
@@ -111,7 +118,8 @@ def machine(*, max_connections: int = 100) -> Iterator[Machine]:
         awake = stack.enter_context(awake_cores())
         with cpu_quota() as group:
             holds = group is not None
-        variables = environment(folder, url, drain_seconds=0)
+        # A sweep may take hours.
+        variables = environment(folder, url, drain_seconds=0, token_lifetime_seconds=86_400)
         create_user(variables)
         with psycopg.connect(postgres.admin_url) as admin:
             postmaster = psutil.Process(admin.info.backend_pid).ppid()

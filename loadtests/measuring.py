@@ -1,4 +1,4 @@
-"""Measuring a deployment: steps of a scenario, one after the other, with its server side."""
+"""Measuring deployments: steps of a scenario, of one or of two at the same moment, with their server side."""
 
 import asyncio
 import gc
@@ -90,7 +90,8 @@ def planned(
 
 def _run(benches: Sequence[Bench], rate: float, seconds: float, seed: int) -> list[Step]:
     async def together() -> list[Step]:
-        return await asyncio.gather(*(_measured(each, rate, seconds, seed) for each in benches))
+        start = asyncio.Barrier(len(benches))
+        return await asyncio.gather(*(_measured(each, rate, seconds, seed, start) for each in benches))
 
     with _without_collections(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(together())
@@ -107,7 +108,7 @@ def _without_collections() -> Iterator[None]:
         gc.enable()
 
 
-async def _measured(bench: Bench, rate: float, seconds: float, seed: int) -> Step:
+async def _measured(bench: Bench, rate: float, seconds: float, seed: int, start: asyncio.Barrier) -> Step:
     due, operations = planned(bench.scenario, bench.shop, bench.kind, rate=rate, seconds=seconds, seed=seed)
     client = Client(bench.deployment.host, bench.shop.api.token)
     sampler = Sampler(bench.deployment.metrics_url, bench.deployment.database_url, postmaster=bench.deployment.postmaster)
@@ -116,6 +117,7 @@ async def _measured(bench: Bench, rate: float, seconds: float, seed: int) -> Ste
         # Before anybody looks: what connecting costs is none of the step's.
         await client.connect(connections)
         async with sampler.running() as samples:
+            await start.wait()
             offered = await offering.offer(client, due, operations)
     except OSError as error:
         raise UnreachableError(f"{bench.deployment.host} does not answer: {error}") from None

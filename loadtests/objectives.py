@@ -34,13 +34,14 @@ class Objectives:
 
     @property
     def spare_per_second(self) -> float:
-        """How many operations a second more than come a server must be able to serve, for its latencies to be met; 0 without one.
+        """How many requests a second more than come must be able to be served, for the latencies to be met; 0 where none is asked for.
 
-        In an M/M/1 queue times in the system are distributed exponentially, with the difference of both rates (L. Kleinrock, "Queueing Systems", volume 1):
-        a share q of them is at most t when the difference is -ln(1 - q) / t.
+        In an M/M/1 queue, to which a server that lacks CPU comes near, times in the system are distributed exponentially, with the difference of both rates
+        (L. Kleinrock, "Queueing Systems", volume 1): a share q of them is at most t when the difference is -ln(1 - q) / t.
         """
         limits = ((0.5, self.p50_ms), (0.95, self.p95_ms), (0.99, self.p99_ms))
-        return max((-math.log1p(-share) * 1000 / limit_ms for share, limit_ms in limits if limit_ms), default=0.0)
+        needed = (-math.log1p(-share) * 1000 / limit_ms if limit_ms else math.inf for share, limit_ms in limits if limit_ms is not None)
+        return max(needed, default=0.0)
 
 
 @dataclass(frozen=True, slots=True)

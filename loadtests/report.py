@@ -233,13 +233,14 @@ def _sweep(swept: Swept) -> str:
         for cell in sorted(swept.cells, key=lambda cell: (cell.sizing.workers, cell.sizing.pool))
     ]
     note = (
-        "For each pair two servers were started, one of the derived point and one of the row's, and loaded at the same moment. Shares are the derived"
+        "For each pair two servers were started, one of the derived point and one of the row's, and loaded "
+        f"{'at the same moment' if swept.at_once else 'one after the other, since no two can be held apart here'}. Shares are the derived"
         " point's of the row's, with their middle (pseudomedian) and 95 % bootstrap intervals over all pairs: more than 100 % served is better than the"
         " row's, more than 100 % of its p99 is worse. Figures of different rows were not measured at the same moment: compare the shares. The maps"
         " show them the other way round: each point beside the derived one, which is 100 %."
         f" The derived sizing is right when its share of what each point serves is at least {1 - TOLERANCE:.0%}, interval included, and its p99 in the"
-        f" middle at most {1 + TOLERANCE:.0%} of that of each point that may serve more. Throughputs count where the derived point refused"
-        f" {LEAST_REFUSED:.0%} to {MOST_REFUSED:.0%}, p99s where both kept the objectives of refusals and errors."
+        f" middle at most {1 + TOLERANCE:.0%} of that of each point that may serve more. Throughputs count where both refused"
+        f" {LEAST_REFUSED:.0%} or more and the derived point at most {MOST_REFUSED:.0%}, p99s where both kept the objectives of refusals and errors."
     )
     head = ("workers x pool", "served/s", "derived serves", "p99", "derived's p99")
     return f"<p>{escape(swept.verdict.capitalize())}.</p>{grid(plots)}{table(head, rows)}<p class=note>{escape(note)}</p>"

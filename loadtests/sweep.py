@@ -1,8 +1,8 @@
 """The sweep: workers x pool size around the derived point, to see whether another choice would have been better.
 
-What the machine does meanwhile changes all figures by more than the sizes do, and so does which of two processes of one and the same size is asked. So the
-derived point and another one are loaded at the same moment, on servers that are started anew for every pair: only the two of a pair are compared, and what
-processes differ by is in the intervals.
+What the machine does meanwhile changes all figures by more than neighbouring sizes do, and two processes of one and the same size differ as much as these. So
+the derived point and another one are loaded at the same moment, on servers that are started anew for every pair (duet benchmarking, Bulej et al., arXiv
+2001.05811): only the two of a pair are compared, and what processes differ by is in the intervals.
 """
 
 import random
@@ -19,9 +19,9 @@ from loadtests.steps import Step
 TOLERANCE = 0.05
 """By so much may another point serve more, or have a shorter p99, before the derived one is called worse."""
 
-LEAST_REFUSED, MOST_REFUSED = 0.05, 0.4
-"""What the derived point must refuse under overload for its throughput to count: less and nobody knows how much it can serve, more and what is measured
-is how fast it refuses."""
+LEAST_REFUSED, MOST_REFUSED = 0.05, 0.5
+"""What both points must refuse under overload, and the derived one at most, for a pair's throughput to count: of one that refuses less nobody knows how much
+it can serve, and where more is refused it is measured how fast that is done."""
 
 Outcome = Literal["shown", "refuted", "not shown"]
 
@@ -65,6 +65,7 @@ class Cell:
             derived point itself.
         p99_ms: below the knee, the median; None when nothing was served.
         p99_ratio: the derived point's p99 to this one's, in pairs; None as above.
+        faults: in so many pairs the derived point refused too much, or made errors, at the rate below the knee, and this one did not.
     """
 
     sizing: Sizing
@@ -72,6 +73,7 @@ class Cell:
     throughput_ratio: Interval | None = None
     p99_ms: float | None
     p99_ratio: Interval | None = None
+    faults: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +83,14 @@ class Swept:
     Attributes:
         derived: the point that the plan chooses.
         cells: every point.
+        at_once: whether the two of a pair were loaded at the same moment, or one after the other.
         outcome: whether it was shown that the derived point is within `TOLERANCE` of the best, or that it is not, or neither.
         verdict: that in words, with the reason.
     """
 
     derived: Sizing
     cells: list[Cell]
+    at_once: bool
     outcome: Outcome
     verdict: str
 
@@ -107,7 +111,7 @@ def pairs(others: Sequence[Sizing], rounds: int, measure: Callable[[Sizing, int]
             yield pair
 
 
-def judged(found: Sequence[Pair], others: Sequence[Sizing], derived: Sizing, limits: Objectives) -> Swept:
+def judged(found: Sequence[Pair], others: Sequence[Sizing], derived: Sizing, limits: Objectives, *, at_once: bool) -> Swept:
     """Compare every point with the derived one.
 
     Which point is the best nobody knows for certain, and to take the one that happened to look best would be to take the luckiest. So the derived point
@@ -120,39 +124,40 @@ def judged(found: Sequence[Pair], others: Sequence[Sizing], derived: Sizing, lim
         others: the points to compare with, whether or not a pair with them came to anything.
         derived: the point that the plan chooses.
         limits: of them, those of refusals and errors tell whether a normal step lay below the knee.
+        at_once: whether the two of a pair were loaded at the same moment.
     """
     cells = [_cell(point, [pair for pair in found if pair.sizing == point], limits) for point in others]
     ours = _cell_of_one(derived, [pair.derived for pair in found])
     unmeasured = [cell.sizing for cell in (ours, *cells) if cell.throughput is None]
     outcome, verdict = _verdict(derived, cells, unmeasured)
-    return Swept(derived=derived, cells=[ours, *cells], outcome=outcome, verdict=verdict)
+    return Swept(derived=derived, cells=[ours, *cells], at_once=at_once, outcome=outcome, verdict=verdict)
 
 
-def is_overloaded(step: Step) -> bool:
-    """Whether a step of the derived point says how much it can serve."""
-    return not step.void and LEAST_REFUSED <= step.total.refused_rate <= MOST_REFUSED
+def _are_overloaded(ours: Step, theirs: Step) -> bool:
+    """Whether a pair of steps says how much both can serve."""
+    if ours.void or theirs.void or not theirs.served_per_second:
+        return False
+    return LEAST_REFUSED <= ours.total.refused_rate <= MOST_REFUSED and theirs.total.refused_rate >= LEAST_REFUSED
 
 
 def _is_below_the_knee(step: Step, limits: Objectives) -> bool:
     kept = ((step.total.refused_rate, limits.refused_rate), (step.total.error_rate, limits.error_rate))
-    return not step.void and all(limit is None or found <= limit for found, limit in kept)
+    return all(limit is None or found <= limit for found, limit in kept)
 
 
 def _cell(point: Sizing, pairs_with: Sequence[Pair], limits: Objectives) -> Cell:
     overloads = [(pair.derived.overload, pair.other.overload) for pair in pairs_with]
-    served = [
-        ours.served_per_second / max(1.0, theirs.served_per_second) for ours, theirs in overloads if is_overloaded(ours) and not theirs.void
+    served = [ours.served_per_second / theirs.served_per_second for ours, theirs in overloads if _are_overloaded(ours, theirs)]
+    normals = [
+        (pair.derived.normal, pair.other.normal) for pair in pairs_with if not pair.derived.normal.void and not pair.other.normal.void
     ]
-    normals = [(pair.derived.normal, pair.other.normal) for pair in pairs_with]
-    p99s = [
-        (ours.total.p99_ms, theirs.total.p99_ms)
-        for ours, theirs in normals
-        if all(_is_below_the_knee(step, limits) for step in (ours, theirs))
-    ]
+    sound = [(ours, theirs) for ours, theirs in normals if _is_below_the_knee(theirs, limits)]
+    p99s = [(ours.total.p99_ms, theirs.total.p99_ms) for ours, theirs in sound if _is_below_the_knee(ours, limits)]
     return replace(
         _cell_of_one(point, [pair.other for pair in pairs_with]),
         throughput_ratio=_interval(served),
         p99_ratio=_interval([ours / theirs for ours, theirs in p99s if ours is not None and theirs]),
+        faults=len(sound) - len(p99s),
     )
 
 
@@ -198,14 +203,16 @@ def _compared(cell: Cell) -> tuple[list[str], list[str]]:
     """In what the derived point is worse than this one, and in what that cannot be told."""
     served, p99 = cell.throughput_ratio, cell.p99_ratio
     if served is None or served.values < FEWEST_VALUES:
-        times = f"{served.values if served else 0} times under an overload of which {LEAST_REFUSED:.0%} to {MOST_REFUSED:.0%} was refused"
+        times = f"{served.values if served else 0} times under an overload of which each refused {LEAST_REFUSED:.0%} or more"
         return [], [f"{cell.sizing} was compared {times}, {FEWEST_VALUES} are needed"]
     worse: list[str] = []
     unclear: list[str] = []
     if served.low < 1 - TOLERANCE:
         (worse if served.high < 1 - TOLERANCE else unclear).append(f"beside {cell.sizing} it serves {share(served)}")
     # Who surely serves less is not the best, whatever its p99.
-    if served.low < 1:
+    if served.low <= 1:
+        if cell.faults:
+            unclear.append(f"below the knee it refused too much, or made errors, in {cell.faults} pairs in which {cell.sizing} did not")
         if p99 is None or p99.values < FEWEST_VALUES:
             times = f"{p99.values if p99 else 0} times below the knee"
             unclear.append(f"the p99 was compared with that of {cell.sizing} {times}, {FEWEST_VALUES} are needed")

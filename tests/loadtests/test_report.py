@@ -52,7 +52,7 @@ def a_sweep() -> Result:
         scenario="mixed",
         objectives=LIMITS,
         steps=[],
-        sweep=judged(found, [Sizing(2, 5), Sizing(1, 2)], derived, LIMITS),
+        sweep=judged(found, [Sizing(2, 5), Sizing(1, 2)], derived, LIMITS, at_once=True),
     )
 
 
@@ -83,14 +83,21 @@ def test_maps_of_a_sweep_show_each_point_beside_the_derived_one_at_the_same_mome
         Pair(
             other,
             Loads(a_step(900, served=500 * pace, refused=2000), a_step(300, p99_ms=20 * pace)),
-            Loads(a_step(900, served=400 * pace), a_step(300, p99_ms=25 * pace)),
+            Loads(a_step(900, served=400 * pace, refused=2500), a_step(300, p99_ms=25 * pace)),
         )
         for pace in (0.5, 0.8, 0.9, 1, 1.1, 2)
     ]
-    text = page([replace(a_sweep(), sweep=judged(pairs, [other], derived, LIMITS))])
+    text = page([replace(a_sweep(), sweep=judged(pairs, [other], derived, LIMITS, at_once=True))])
     for title, share in (("Served under overload, %", 80), ("p99 below the knee, %", 125)):
         drawn = text[text.index(title) :].partition("</svg>")[0]
         assert re.findall(r">(\d+)</text>", drawn)[:2] == ["100", str(share)]
+
+
+@pytest.mark.parametrize(("at_once", "says"), [(True, "loaded at the same moment"), (False, "loaded one after the other")])
+def test_the_page_says_whether_the_two_of_a_pair_were_loaded_at_the_same_moment(at_once: bool, says: str) -> None:
+    sweep = a_sweep().sweep
+    assert sweep is not None
+    assert says in page([replace(a_sweep(), sweep=replace(sweep, at_once=at_once))])
 
 
 def test_who_passes_is_told_so_and_who_fails_why() -> None:

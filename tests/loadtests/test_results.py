@@ -39,7 +39,7 @@ def a_knee(*, predicted: float, top: Sequence[Step] | None = None, **fields: obj
 
 
 def a_sweep(outcome: str, **fields: object) -> Result:
-    swept = Swept(derived=Sizing(1, 5), cells=[], outcome=outcome, verdict=f"it is {outcome}")  # type: ignore[arg-type] # one of the three
+    swept = Swept(derived=Sizing(1, 5), cells=[], at_once=True, outcome=outcome, verdict=f"it is {outcome}")  # type: ignore[arg-type] # one of the three
     return replace(a_result(a_step()), command="sweep", sweep=swept, **fields)  # type: ignore[arg-type] # of Result
 
 
