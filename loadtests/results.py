@@ -160,7 +160,10 @@ class Result:
             above = f"the knee lies above {knee.rate:.0f} operations a second, and where" if knee.rate else "whether there is a knee"
             found.append(f"{above} cannot be told: {reason}")
         elif knee.rate and knee.prediction is None:
-            found.append("low load predicts nothing: fewer than two of its steps could be used")
+            found.append(
+                "low load predicts nothing: fewer than two of its steps could be used, and were below half of the CPU limit;"
+                " where they were not, begin lower:  --start-rate RATE"
+            )
         if knee.rate and self.generator_share is None:
             found.append("what the generator costs beside the workers cannot be told: no /metrics answered at the knee")
         if self.generator_share is not None and self.generator_share > MOST_GENERATOR_SHARE:
