@@ -224,8 +224,8 @@ def _sweep(
                 return None
             note = f"{derived} beside {point}, pair {number + 1}"
             # What being the first is worth, to start or to be sent to, is not always the same one's.
-            ours, theirs = (0, 1) if number % 2 else (1, 0)
             sizes = (derived, point) if number % 2 else (point, derived)
+            ours = sizes.index(derived)
             try:
                 with ExitStack() as servers:
                     one, other = (servers.enter_context(running(size)) for size in sizes)
@@ -246,7 +246,7 @@ def _sweep(
             steps.extend(Judged(step, []) for step in (*normals, *overloads))
             rate = _nearer_to_an_overload(rate, overloads[ours])
             loads = [sweeps.Loads(overload=high, normal=low) for high, low in zip(overloads, normals, strict=True)]
-            return sweeps.Pair(point, derived=loads[ours], other=loads[theirs])
+            return sweeps.Pair(point, derived=loads[ours], other=loads[1 - ours])
 
         found = list(sweeps.pairs(others, rounds, measure))
         return Result(

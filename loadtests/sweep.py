@@ -41,7 +41,7 @@ class Loads:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The derived point and another one, on servers of their own, loaded at the same moment.
+    """The derived point and another one, on servers of their own, loaded at the same moment or, where that cannot be, one after the other.
 
     Args:
         sizing: the other point.
@@ -61,8 +61,8 @@ class Cell:
     Attributes:
         sizing: which point.
         throughput: requests served a second at the rate of the overload, the median; None when all those steps were void.
-        throughput_ratio: the derived point's throughput to this one's, in pairs of which the derived one was overloaded; None without a pair, and of the
-            derived point itself.
+        throughput_ratio: the derived point's throughput to this one's, in pairs of which both were overloaded; None without a pair, and of the derived
+            point itself.
         p99_ms: below the knee, the median; None when nothing was served.
         p99_ratio: the derived point's p99 to this one's, in pairs; None as above.
         faults: in so many pairs the derived point refused too much, or made errors, at the rate below the knee, and this one did not.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from loadtests.consistency import Check
 from loadtests.objectives import Objectives
 from loadtests.samples import ServerSide
 from loadtests.steps import Latencies, Step
@@ -33,6 +34,11 @@ def a_server(**fields: Any) -> ServerSide:
         "moments": [],
     }
     return ServerSide(**usual | fields)
+
+
+def problems(checks: list[Check]) -> list[str]:
+    """All that books were found wrong in."""
+    return [problem for check in checks for problem in check.problems]
 
 
 def calibration(predicted: float, limits: Objectives) -> list[Step]:

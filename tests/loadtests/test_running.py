@@ -35,14 +35,10 @@ from loadtests.results import Judged, Result
 from loadtests.scenarios import SCENARIOS
 from loadtests.shop import Attempt, Shop
 from loadtests.steps import Step
-from tests.loadtests.made import a_step
+from tests.loadtests.made import a_step, problems
 from tests.serving.servers import ROOT, Server, free_port, until
 
 STALL_SECONDS = 0.2
-
-
-def problems(checks: list[Check]) -> list[str]:
-    return [problem for check in checks for problem in check.problems]
 
 
 async def stall(server: Server) -> None:

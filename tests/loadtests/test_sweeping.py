@@ -18,7 +18,6 @@ from rich.console import Console
 
 from loadtests import commands, local, measuring
 from loadtests.api import UnreachableError
-from loadtests.consistency import Check
 from loadtests.deployment import Deployment, Sizing
 from loadtests.exchanges import Operation
 from loadtests.local import PAIR_LIMIT_PERCENT, Machine
@@ -29,17 +28,13 @@ from loadtests.scenarios import SCENARIOS, Scenario
 from loadtests.scenarios.operations import read_product
 from loadtests.shop import Shop
 from loadtests.steps import Step
-from tests.loadtests.made import a_step
+from tests.loadtests.made import a_step, problems
 from tests.serving.servers import free_port
 
 DERIVED, OTHER = Sizing(1, 5), Sizing(1, 2)
 ROUNDS = 9
 
 Measure = Callable[[Bench, float, float, int], Step]
-
-
-def problems(checks: list[Check]) -> list[str]:
-    return [problem for check in checks for problem in check.problems]
 
 
 @dataclass
